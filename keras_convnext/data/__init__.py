@@ -1,0 +1,1 @@
+"""From images on disk or in memory to the batches `model.fit` takes."""

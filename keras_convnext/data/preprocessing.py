@@ -1,0 +1,115 @@
+"""How an image reaches the network's size, when evaluating and when training.
+
+Both give RGB values from 0 to 255 as `float32`; the network normalises them itself.
+"""
+
+import tensorflow as tf
+
+# From this size on, the official code warps the whole image instead of cropping its centre.
+WARP_FROM = 384
+# Draws of a random crop that fits the image, before it falls back to the centre.
+CROP_TRIES = 10
+
+
+def evaluation_image(image: tf.Tensor, size: int, crop_fraction: float) -> tf.Tensor:
+    """Brings an image to the network's size as the official code does for evaluation.
+
+    Below 384 pixels: the short side is resized to `int(size / crop_fraction)` and the centre is cut
+    out. From 384 on: the whole image is resized and its aspect ratio is not kept. Source: the
+    official `datasets.py`; resizing equals Pillow's bicubic.
+
+    Args:
+        image: `uint8` tensor of shape `(height, width, 3)`.
+        size: Height and width of the result, in pixels.
+        crop_fraction: The crop's share of the resized short side, in (0, 1].
+
+    Returns:
+        `float32` tensor of shape `(size, size, 3)`, whole numbers from 0 to 255.
+    """
+    if size >= WARP_FROM:
+        return resize(image, size, size)
+    short_side = int(size / crop_fraction)
+    height, width = _size(image)
+    # The long side is rounded down, as in torchvision.
+    image = resize(
+        image,
+        tf.where(height <= width, short_side, short_side * height // width),
+        tf.where(height <= width, short_side * width // height, short_side),
+    )
+    height, width = _size(image)
+    top = tf.cast(tf.round((height - size) / 2), tf.int32)
+    left = tf.cast(tf.round((width - size) / 2), tf.int32)
+    return tf.ensure_shape(image[top : top + size, left : left + size], (size, size, 3))
+
+
+def random_resized_crop(
+    image: tf.Tensor,
+    size: int,
+    area: tuple[float, float],
+    ratio: tuple[float, float],
+    seed: tf.Tensor,
+) -> tf.Tensor:
+    """Cuts out a part of random area and aspect ratio and resizes it.
+
+    Ten parts are drawn (the ratio log-uniformly) and the first that fits the image is taken; where
+    none fits, the greatest centred part within the limits on the ratio. Source: torchvision's
+    `RandomResizedCrop`, which the paper trains with.
+
+    Args:
+        image: `uint8` tensor of shape `(height, width, 3)`.
+        size: Height and width of the result, in pixels.
+        area: Least and greatest share of the image's area.
+        ratio: Least and greatest width by height.
+        seed: Two integers; the same seed cuts the same part.
+
+    Returns:
+        `float32` tensor of shape `(size, size, 3)`, whole numbers from 0 to 255.
+    """
+    height, width = _size(image)
+    draws = tf.random.stateless_uniform((4, CROP_TRIES), seed)
+    areas = tf.cast(height * width, tf.float32) * (area[0] + (area[1] - area[0]) * draws[0])
+    low, high = tf.math.log(ratio[0]), tf.math.log(ratio[1])
+    ratios = tf.exp(low + (high - low) * draws[1])
+    widths = tf.cast(tf.round(tf.sqrt(areas * ratios)), tf.int32)
+    heights = tf.cast(tf.round(tf.sqrt(areas / ratios)), tf.int32)
+    fits = (0 < widths) & (widths <= width) & (0 < heights) & (heights <= height)
+    tops = tf.cast(draws[2] * tf.cast(height - heights + 1, tf.float32), tf.int32)
+    lefts = tf.cast(draws[3] * tf.cast(width - widths + 1, tf.float32), tf.int32)
+    drawn = tf.stack([tops, lefts, heights, widths])[:, tf.argmax(fits)]
+    box = tf.where(tf.reduce_any(fits), drawn, _greatest_centred_box(height, width, ratio))
+    part = image[box[0] : box[0] + box[2], box[1] : box[1] + box[3]]
+    return tf.ensure_shape(resize(part, size, size), (size, size, 3))
+
+
+def _greatest_centred_box(height, width, ratio):
+    as_float = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
+    box_height = tf.minimum(height, tf.cast(tf.round(as_float[1] / ratio[0]), tf.int32))
+    box_width = tf.minimum(width, tf.cast(tf.round(as_float[0] * ratio[1]), tf.int32))
+    return tf.stack(
+        [(height - box_height) // 2, (width - box_width) // 2, box_height, box_width]
+    )
+
+
+def random_flip(image: tf.Tensor, probability: float, seed: tf.Tensor) -> tf.Tensor:
+    """Mirrors an image left to right with a probability; the same seed decides the same."""
+    flips = tf.random.stateless_uniform((), seed) < probability
+    return tf.cond(flips, lambda: image[:, ::-1], lambda: image)
+
+
+def resize(image: tf.Tensor, height, width) -> tf.Tensor:
+    """Resizes as Pillow does with `BICUBIC`: antialiased, to whole numbers from 0 to 255.
+
+    Pillow rounds to 8 bits between its horizontal and its vertical pass. Done in one step the
+    result differs by up to 9 of 255 where the filter overshoots; done likewise, by at most 1.
+    """
+    return _resize_pass(_resize_pass(image, _size(image)[0], width), height, width)
+
+
+def _resize_pass(image, height, width):
+    resized = tf.image.resize(image, (height, width), method="bicubic", antialias=True)
+    return tf.clip_by_value(tf.round(resized), 0.0, 255.0)
+
+
+def _size(image):
+    shape = tf.shape(image)
+    return shape[0], shape[1]

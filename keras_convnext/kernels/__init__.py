@@ -1,0 +1,3 @@
+"""One function per operation behind one signature; the `keras.ops` version is the truth."""
+
+from keras_convnext.kernels.depthwise_conv2d import depthwise_conv2d as depthwise_conv2d

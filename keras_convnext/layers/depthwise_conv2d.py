@@ -1,0 +1,81 @@
+import keras
+
+from keras_convnext import kernels
+
+
+@keras.saving.register_keras_serializable(package="keras_convnext")
+class DepthwiseConv2D(keras.layers.Layer):
+    """Convolves every channel with a square kernel of its own, keeping height and width.
+
+    The spatial mixing of a ConvNeXt block (paper section 2.3 for depthwise, 2.5 for 7x7). Unlike
+    `keras.layers.DepthwiseConv2D` it takes the fastest implementation known for the backend (see
+    `keras_convnext.kernels`), and is limited to what the network needs: stride 1, symmetric zero
+    padding, one filter per channel, channels last. The kernel has the same shape as in Keras.
+
+    Args:
+        kernel_size: Odd side of the square kernel, in pixels. Defaults to 7.
+        use_bias: Whether a bias is added to every channel. Defaults to `True`.
+        kernel_initializer: Initializer of the kernel. Defaults to Keras's `"glorot_uniform"`.
+        bias_initializer: Initializer of the bias. Defaults to `"zeros"`.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+
+    Call arguments:
+        inputs: Tensor of shape `(batch, height, width, channels)`.
+
+    Returns:
+        Tensor of the same shape.
+
+    Raises:
+        ValueError: If `kernel_size` is even or below 1, since it could not be centred on a pixel.
+
+    Example:
+        >>> y = keras_convnext.layers.DepthwiseConv2D(7)(x)  # x: (batch, height, width, channels)
+    """
+
+    def __init__(
+        self,
+        kernel_size: int = 7,
+        use_bias: bool = True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(
+                f"`kernel_size` must be odd and at least 1, so that the kernel is centred on a "
+                f"pixel. Received: kernel_size={kernel_size}."
+            )
+        self.kernel_size = kernel_size
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(self.kernel_size, self.kernel_size, channels, 1),
+            initializer=self.kernel_initializer,
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(
+                name="bias", shape=(channels,), initializer=self.bias_initializer
+            )
+
+    def call(self, inputs):
+        outputs = kernels.depthwise_conv2d(inputs, self.kernel)
+        return outputs if self.bias is None else outputs + self.bias
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "kernel_size": self.kernel_size,
+            "use_bias": self.use_bias,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+        }

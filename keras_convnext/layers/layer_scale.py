@@ -1,0 +1,62 @@
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_convnext")
+class LayerScale(keras.layers.Layer):
+    """Multiplies every channel by a learned factor that starts near zero.
+
+    Each residual branch of a very deep network then begins as almost nothing and is let in as
+    training goes on. Source: "A ConvNet for the 2020s", table 5 and appendix A.1 (1e-6); first
+    proposed in "Going deeper with Image Transformers" (section 2.1).
+
+    The vector is kept in float32 whatever the dtype policy, and multiplied in at least float32:
+    in half precision 1e-6 is subnormal and its updates would be lost.
+
+    Args:
+        init_value: Initial value of every factor, above 0. Defaults to 1e-6.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+
+    Call arguments:
+        inputs: Tensor of shape `(..., channels)`.
+
+    Returns:
+        Tensor of the same shape and of the layer's compute dtype.
+
+    Raises:
+        ValueError: If `init_value` is not above 0: the branch would give no output and its
+            weights no gradient.
+
+    Example:
+        >>> y = keras_convnext.layers.LayerScale(1e-6)(x)  # x: (batch, height, width, channels)
+    """
+
+    def __init__(self, init_value: float = 1e-6, **kwargs) -> None:
+        super().__init__(**kwargs)
+        if not init_value > 0:
+            raise ValueError(
+                f"`init_value` must be above 0, since a branch scaled by 0 can never start to "
+                f"learn. Received: init_value={init_value}. To go without layer scale, leave the "
+                f"layer out (layer_scale_init_value=None in a model)."
+            )
+        self.init_value = float(init_value)
+
+    def build(self, input_shape):
+        self.gamma = self.add_weight(
+            name="gamma",
+            shape=(input_shape[-1],),
+            initializer=keras.initializers.Constant(self.init_value),
+            dtype="float32",
+            autocast=False,
+        )
+
+    def call(self, inputs):
+        exact = keras.backend.result_type(inputs.dtype, "float32")
+        scaled = ops.multiply(ops.cast(inputs, exact), ops.cast(self.gamma, exact))
+        return ops.cast(scaled, inputs.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "init_value": self.init_value}

@@ -1,0 +1,61 @@
+import keras
+
+from keras_convnext.layers.initializers import LAYER_NORM_EPSILON, weight_initializer
+
+
+@keras.saving.register_keras_serializable(package="keras_convnext")
+class Stem(keras.layers.Layer):
+    """Cuts the image into square patches, one vector each, and normalises every vector.
+
+    A convolution whose kernel and stride are the patch, then a LayerNorm over the channels. Source:
+    "A ConvNet for the 2020s", section 2.2 ("patchify") and 2.6 (the LayerNorm after it). Rows and
+    columns that do not fill a patch are left out, as in the official code.
+
+    Args:
+        filters: Channels of the result.
+        patch_size: Side of a patch in pixels. Defaults to 4.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+
+    Call arguments:
+        inputs: Tensor of shape `(batch, height, width, channels)`.
+
+    Returns:
+        Tensor of shape `(batch, height // patch_size, width // patch_size, filters)`.
+
+    Example:
+        >>> y = keras_convnext.layers.Stem(96)(images)  # (8, 224, 224, 3) to (8, 56, 56, 96)
+    """
+
+    def __init__(self, filters: int, patch_size: int = 4, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.patch_size = patch_size
+        self.conv = keras.layers.Conv2D(
+            filters,
+            patch_size,
+            strides=patch_size,
+            data_format="channels_last",
+            kernel_initializer=weight_initializer(),
+            dtype=self.dtype_policy,
+            name="conv",
+        )
+        self.norm = keras.layers.LayerNormalization(
+            epsilon=LAYER_NORM_EPSILON, dtype=self.dtype_policy, name="norm"
+        )
+
+    def build(self, input_shape):
+        self.conv.build(input_shape)
+        self.norm.build(self.conv.compute_output_shape(input_shape))
+
+    def call(self, inputs):
+        return self.norm(self.conv(inputs))
+
+    def compute_output_shape(self, input_shape):
+        return self.conv.compute_output_shape(input_shape)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "patch_size": self.patch_size,
+        }

@@ -1,0 +1,76 @@
+import keras
+import numpy as np
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_convnext")
+class StochasticDepth(keras.layers.Layer):
+    """Drops a residual branch for whole samples while training.
+
+    Each sample of the batch is kept or set to zero by a draw of its own. What is kept is divided
+    by the probability of being kept, so that the expected value does not change; outside training
+    the layer does nothing. Source: "Deep Networks with Stochastic Depth"; rates per network in
+    "A ConvNet for the 2020s", tables 5 and 6.
+
+    The draws come from a seed generator of the layer's own (without one, JAX refuses to trace the
+    layer), whose state is written with the weights, so that a resumed run draws what an unbroken
+    one would have drawn.
+
+    Args:
+        rate: Probability of dropping a sample, from 0 up to but not including 1. Defaults to 0.
+        seed: Integer seed of the draws, or `None` to take one from Python's generator, which
+            `keras.utils.set_random_seed` fixes.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+
+    Call arguments:
+        inputs: Tensor of shape `(batch, ...)`.
+        training: Whether samples are dropped.
+
+    Returns:
+        Tensor of the same shape and dtype.
+
+    Raises:
+        ValueError: If `rate` lies outside [0, 1).
+
+    Example:
+        >>> y = keras_convnext.layers.StochasticDepth(0.1)(x)  # x: (batch, height, width, channels)
+    """
+
+    SEED_STATE = "seed_generator_state"
+
+    def __init__(self, rate: float = 0.0, seed: int | None = None, **kwargs) -> None:
+        super().__init__(**kwargs)
+        if not 0 <= rate < 1:
+            raise ValueError(
+                f"`rate` is the probability of dropping a sample and must lie in [0, 1). "
+                f"Received: rate={rate}."
+            )
+        self.rate = float(rate)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed) if rate > 0 else None
+        self.built = True  # nothing depends on the input's shape
+
+    def call(self, inputs, training=False):
+        if not training or self.seed_generator is None:
+            return inputs
+        keep = 1.0 - self.rate
+        one_per_sample = (ops.shape(inputs)[0],) + (1,) * (len(inputs.shape) - 1)
+        draws = keras.random.uniform(one_per_sample, dtype="float32", seed=self.seed_generator)
+        scale = ops.where(draws < keep, 1.0 / keep, 0.0)
+        return inputs * ops.cast(scale, inputs.dtype)
+
+    def save_own_variables(self, store):
+        if self.seed_generator is not None:
+            store[self.SEED_STATE] = ops.convert_to_numpy(self.seed_generator.state)
+
+    def load_own_variables(self, store):
+        # Weights saved at rate 0 hold no state, and a network at rate 0 has no use for one:
+        # changing the rate between pre-training and fine-tuning must not stop the weights.
+        if self.seed_generator is not None and self.SEED_STATE in store.keys():
+            self.seed_generator.state.assign(np.asarray(store[self.SEED_STATE]))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}

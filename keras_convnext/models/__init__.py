@@ -1,0 +1,10 @@
+"""ConvNeXt networks as functional Keras models."""
+
+from keras_convnext.models.convnext import ConvNeXt as ConvNeXt
+from keras_convnext.models.convnext import ConvNeXtBase as ConvNeXtBase
+from keras_convnext.models.convnext import ConvNeXtLarge as ConvNeXtLarge
+from keras_convnext.models.convnext import ConvNeXtSmall as ConvNeXtSmall
+from keras_convnext.models.convnext import ConvNeXtTiny as ConvNeXtTiny
+from keras_convnext.models.convnext import ConvNeXtXLarge as ConvNeXtXLarge
+from keras_convnext.models.convnext import create_model as create_model
+from keras_convnext.models.feature_pyramid import feature_pyramid as feature_pyramid

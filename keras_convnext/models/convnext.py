@@ -1,0 +1,259 @@
+"""ConvNeXt as a functional Keras model: the general builder and the five sizes of the paper."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import layers
+
+from keras_convnext.layers import Block, Downsampling, Stem
+from keras_convnext.layers.initializers import LAYER_NORM_EPSILON, weight_initializer
+from keras_convnext.models.inputs import channels_last, image_input, normalize, source_inputs
+from keras_convnext.variants import VARIANTS, get_variant
+
+
+def ConvNeXt(
+    depths: Sequence[int],
+    dims: Sequence[int],
+    patch_size: int = 4,
+    kernel_size: int = 7,
+    include_top: bool = True,
+    include_preprocessing: bool = True,
+    weights: str | None = None,
+    input_tensor: Any = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: str | None = None,
+    classes: int = 1000,
+    classifier_activation: str | None = "softmax",
+    name: str | None = None,
+    drop_path_rate: float = 0.0,
+    layer_scale_init_value: float | None = 1e-6,
+    head_init_scale: float = 1.0,
+) -> keras.Model:
+    """Builds a ConvNeXt of any size as a functional model.
+
+    Source: "A ConvNet for the 2020s", section 3; initial values from appendix A.1 and the official
+    code (every kernel normal with deviation 0.02, every bias 0). The arguments from `include_top`
+    to `name` are those of `keras.applications`.
+
+    Args:
+        depths: Blocks in each stage.
+        dims: Channels of each stage; as many as `depths`.
+        patch_size: Side of the stem's patches, in pixels. Defaults to 4.
+        kernel_size: Odd side of the depthwise kernels. Defaults to 7.
+        include_top: Whether the network ends in a classifier: pooling, LayerNorm, dense layer.
+        include_preprocessing: Whether the model takes raw RGB values from 0 to 255 and normalises
+            them itself, with the mean and deviation of ImageNet.
+        weights: `None` for random weights, or the path of a `.weights.h5` or `.keras` file.
+        input_tensor: Keras tensor to build on: an `Input`, or another model's output.
+        input_shape: Shape of one image, such as `(224, 224, 3)`; `(None, None, 3)` takes any height
+            and width. Defaults to `(224, 224, 3)` with the top and `(None, None, 3)` without.
+        pooling: Without the top: `"avg"` or `"max"` for vectors of shape `(batch, dims[-1])`,
+            `None` for the feature map `(batch, height // 32, width // 32, dims[-1])`. Either ends
+            in the final LayerNorm.
+        classes: Classes of the classifier.
+        classifier_activation: Activation of the classifier; `None` gives logits.
+        name: Name of the model. Defaults to `"convnext"`.
+        drop_path_rate: Stochastic depth of the last block, in [0, 1). It grows linearly over all
+            blocks, from 0 for the first.
+        layer_scale_init_value: Initial value of layer scale; `None` leaves layer scale out.
+        head_init_scale: Factor on the classifier's initial weights; 0.001 to fine-tune (table 6).
+
+    Returns:
+        A `keras.Model`. With the top it gives `(batch, classes)`. Its layers are called `stem`,
+        `stages_{i}_downsampling`, `stages_{i}_blocks_{j}`, `pool`, `head_norm` and `head`, and
+        these names are kept from release to release.
+
+    Raises:
+        ValueError: If an argument does not fit; the message says which, and what is allowed.
+
+    Example:
+        >>> model = keras_convnext.ConvNeXt((2, 2, 6, 2), (40, 80, 160, 320), classes=10)
+        >>> model.predict(images)  # (batch, 224, 224, 3), values from 0 to 255
+    """
+    _check_arguments(depths, dims, pooling, classes, drop_path_rate, layer_scale_init_value)
+    image = image_input(
+        input_tensor,
+        input_shape,
+        default_size=224 if include_top else None,
+        smallest_size=patch_size * 2 ** (len(depths) - 1),
+    )
+    x = channels_last(image)
+    if include_preprocessing:
+        x = normalize(x)
+    x = _stages(x, depths, dims, patch_size, kernel_size, drop_path_rate, layer_scale_init_value)
+    if include_top:
+        x = _norm(_pool("avg")(x))
+        x = _classifier(classes, classifier_activation, head_init_scale)(x)
+    else:
+        x = _norm(_pool(pooling)(x)) if pooling else features_out(_norm(x))
+
+    model = keras.Model(source_inputs(image), x, name=name or "convnext")
+    if weights is not None:
+        _load_weights(model, weights)
+    return model
+
+
+def create_model(name: str, **kwargs) -> keras.Model:
+    """Builds a model of `list_models()` by its name.
+
+    Args:
+        name: Name of the model, such as `"convnext_tiny"`.
+        **kwargs: Arguments of `ConvNeXt` from `patch_size` on.
+
+    Raises:
+        ValueError: If there is no such model; the message names the nearest.
+
+    Example:
+        >>> model = keras_convnext.create_model("convnext_small", classes=10)
+    """
+    variant = get_variant(name)
+    return ConvNeXt(variant.depths, variant.dims, **{"name": name, **kwargs})
+
+
+def _constructor(variant_name: str, function_name: str, size: str):
+    """Returns the function that builds one size of the paper: one signature, written once."""
+    variant = VARIANTS[variant_name]
+
+    def constructor(
+        include_top: bool = True,
+        include_preprocessing: bool = True,
+        weights: str | None = None,
+        input_tensor: Any = None,
+        input_shape: tuple[int | None, int | None, int] | None = None,
+        pooling: str | None = None,
+        classes: int = 1000,
+        classifier_activation: str | None = "softmax",
+        name: str | None = None,
+        drop_path_rate: float = 0.0,
+        layer_scale_init_value: float | None = 1e-6,
+        head_init_scale: float = 1.0,
+    ) -> keras.Model:
+        return ConvNeXt(
+            variant.depths,
+            variant.dims,
+            include_top=include_top,
+            include_preprocessing=include_preprocessing,
+            weights=weights,
+            input_tensor=input_tensor,
+            input_shape=input_shape,
+            pooling=pooling,
+            classes=classes,
+            classifier_activation=classifier_activation,
+            name=name or variant_name,
+            drop_path_rate=drop_path_rate,
+            layer_scale_init_value=layer_scale_init_value,
+            head_init_scale=head_init_scale,
+        )
+
+    constructor.__name__ = constructor.__qualname__ = function_name
+    constructor.__doc__ = f"""Builds ConvNeXt-{size}.
+
+    {variant.parameters / 1e6:.1f} million parameters with 1000 classes, {variant.gmacs_224:.1f}
+    billion multiply-adds for a 224x224 image ("A ConvNet for the 2020s", table 1): blocks
+    {variant.depths}, channels {variant.dims}. Takes the arguments of `keras_convnext.ConvNeXt`
+    from `include_top` on; see there for what they mean and what is raised.
+
+    Returns:
+        A functional `keras.Model` from `(batch, height, width, 3)` to `(batch, classes)`.
+
+    Example:
+        >>> model = keras_convnext.{function_name}(classes=10, drop_path_rate=0.1)
+    """
+    return constructor
+
+
+ConvNeXtTiny = _constructor("convnext_tiny", "ConvNeXtTiny", "T")
+ConvNeXtSmall = _constructor("convnext_small", "ConvNeXtSmall", "S")
+ConvNeXtBase = _constructor("convnext_base", "ConvNeXtBase", "B")
+ConvNeXtLarge = _constructor("convnext_large", "ConvNeXtLarge", "L")
+ConvNeXtXLarge = _constructor("convnext_xlarge", "ConvNeXtXLarge", "XL")
+
+
+def drop_path_rates(rate: float, blocks: int) -> list[float]:
+    """Returns each block's stochastic depth: linear over all blocks, from 0 to `rate` inclusive.
+
+    The official code's rule; other ports divide by the number of blocks and never reach `rate`.
+    """
+    return [rate * block / max(blocks - 1, 1) for block in range(blocks)]
+
+
+def features_out(x):
+    """Returns a feature map in the data format Keras is configured for; inside it is NHWC."""
+    if keras.config.image_data_format() == "channels_first":
+        return layers.Permute((3, 1, 2))(x)
+    return x
+
+
+def _stages(x, depths, dims, patch_size, kernel_size, drop_path_rate, layer_scale_init_value):
+    rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
+    x = Stem(dims[0], patch_size, name="stem")(x)
+    for stage, (depth, channels) in enumerate(zip(depths, dims, strict=True)):
+        if stage > 0:
+            x = Downsampling(channels, name=f"stages_{stage}_downsampling")(x)
+        for block in range(depth):
+            x = Block(
+                kernel_size=kernel_size,
+                drop_path_rate=next(rates),
+                layer_scale_init_value=layer_scale_init_value,
+                name=f"stages_{stage}_blocks_{block}",
+            )(x)
+    return x
+
+
+def _pool(kind: str):
+    pools = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}
+    return pools[kind](data_format="channels_last", name="pool")
+
+
+def _norm(x):
+    return layers.LayerNormalization(epsilon=LAYER_NORM_EPSILON, name="head_norm")(x)
+
+
+def _classifier(classes, activation, init_scale):
+    # In at least float32: class probabilities that are close together need its precision.
+    dtype = keras.backend.result_type(keras.config.dtype_policy().variable_dtype, "float32")
+    return layers.Dense(
+        classes,
+        activation=activation,
+        kernel_initializer=weight_initializer(init_scale),
+        dtype=dtype,
+        name="head",
+    )
+
+
+def _load_weights(model, path):
+    if not str(path).endswith((".weights.h5", ".keras")):
+        raise ValueError(
+            f"`weights` must be None (random weights) or the path of a .weights.h5 or .keras "
+            f"file. Received: weights={path!r}. Published checkpoints cannot be named yet."
+        )
+    model.load_weights(path)
+
+
+def _check_arguments(depths, dims, pooling, classes, drop_path_rate, layer_scale_init_value):
+    if not depths or len(depths) != len(dims):
+        raise ValueError(
+            f"`depths` and `dims` must give one number for each stage, so be equally long and not "
+            f"empty. Received: depths={depths}, dims={dims}."
+        )
+    if min(*depths, *dims) < 1:
+        raise ValueError(
+            f"`depths` and `dims` must be at least 1 in every stage. "
+            f"Received: depths={depths}, dims={dims}."
+        )
+    if pooling not in (None, "avg", "max"):
+        raise ValueError(f"`pooling` must be None, 'avg' or 'max'. Received: pooling={pooling!r}.")
+    if classes < 1:
+        raise ValueError(f"`classes` must be at least 1. Received: classes={classes}.")
+    if not 0 <= drop_path_rate < 1:
+        raise ValueError(
+            f"`drop_path_rate` is the last block's probability of being dropped and must lie in "
+            f"[0, 1). Received: drop_path_rate={drop_path_rate}."
+        )
+    if layer_scale_init_value is not None and not layer_scale_init_value > 0:
+        raise ValueError(
+            f"`layer_scale_init_value` must be above 0, since a branch scaled by 0 can never start "
+            f"to learn; pass None for a network without layer scale. "
+            f"Received: layer_scale_init_value={layer_scale_init_value}."
+        )

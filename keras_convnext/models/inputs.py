@@ -1,0 +1,106 @@
+"""The image end of a model: its input tensor, its data format and its normalisation."""
+
+import keras
+from keras import layers
+
+# Mean and standard deviation of ImageNet's RGB values on a scale of 0 to 1, as every published
+# checkpoint expects them.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def image_input(input_tensor, input_shape, default_size, smallest_size):
+    """Returns the Keras tensor a model starts from.
+
+    Args:
+        input_tensor: The user's tensor, or `None`.
+        input_shape: The user's shape of one image, or `None`.
+        default_size: Height and width where neither is given; `None` takes any.
+        smallest_size: Least height and width the network can work with, in pixels.
+
+    Raises:
+        ValueError: If the shape is no image's, its size is too small, or both arguments are given
+            and disagree.
+    """
+    channels_first = keras.config.image_data_format() == "channels_first"
+    if input_shape is None and input_tensor is None:
+        size = (default_size, default_size)
+        input_shape = (3, *size) if channels_first else (*size, 3)
+    if input_tensor is None:
+        tensor = layers.Input(shape=_checked(input_shape, smallest_size, channels_first))
+    else:
+        tensor = _keras_tensor(input_tensor)
+        shape = _checked(tuple(tensor.shape[1:]), smallest_size, channels_first)
+        if input_shape is not None and tuple(input_shape) != shape:
+            raise ValueError(
+                f"`input_shape` and `input_tensor` disagree; pass only one of them. "
+                f"Received: input_shape={tuple(input_shape)}, an input_tensor of shape {shape}."
+            )
+    return tensor
+
+
+def source_inputs(image):
+    """Returns what a model that starts from `image` takes: the inputs of the model it comes from."""
+    inputs = keras.utils.get_source_inputs(image)
+    return inputs[0] if len(inputs) == 1 else inputs
+
+
+def channels_last(image):
+    """Returns the image tensor with its channels last, as the network works inside."""
+    if keras.config.image_data_format() == "channels_first":
+        return layers.Permute((2, 3, 1), name="channels_last")(image)
+    return image
+
+
+def normalize(image):
+    """Normalises raw RGB values from 0 to 255 by ImageNet's mean and deviation.
+
+    Args:
+        image: Tensor of shape `(batch, height, width, 3)`.
+
+    Raises:
+        ValueError: If the images do not have three channels.
+    """
+    if image.shape[-1] != 3:
+        raise ValueError(
+            f"`include_preprocessing` normalises RGB images and needs 3 channels. Received images "
+            f"of {image.shape[-1]} channels. Pass include_preprocessing=False and normalise them "
+            f"before the model."
+        )
+    # In at least float32, whatever the policy: mixed images hold values between the integers,
+    # which half precision would round.
+    dtype = keras.backend.result_type(keras.config.floatx(), "float32")
+    return layers.Normalization(
+        mean=[255 * mean for mean in IMAGENET_MEAN],
+        variance=[(255 * std) ** 2 for std in IMAGENET_STD],
+        dtype=dtype,
+        name="normalization",
+    )(image)
+
+
+def _keras_tensor(tensor):
+    if not keras.utils.is_keras_tensor(tensor):
+        raise ValueError(
+            f"`input_tensor` must be a Keras tensor: a `keras.Input` or another model's output. "
+            f"Received: {type(tensor).__name__}."
+        )
+    return tensor
+
+
+def _checked(shape, smallest_size, channels_first):
+    shape = tuple(shape)
+    if len(shape) != 3:
+        raise ValueError(
+            f"An image's shape must be (height, width, channels), or (channels, height, width) "
+            f"where Keras is configured channels first. Received: {shape}."
+        )
+    channels = shape[0] if channels_first else shape[-1]
+    size = shape[1:] if channels_first else shape[:2]
+    if channels is None:
+        raise ValueError(f"The number of channels must be known. Received the shape {shape}.")
+    if any(side is not None and side < smallest_size for side in size):
+        raise ValueError(
+            f"Images must be at least {smallest_size} pixels high and wide, since the network "
+            f"halves them down to one {smallest_size}th. Received the shape {shape}."
+        )
+    return shape

@@ -1,0 +1,83 @@
+"""The directory of a run: one place for the name of everything in it."""
+
+import json
+import shutil
+from pathlib import Path
+
+from keras_convnext.recipe import Recipe, load_recipe
+
+
+class RunDirectory:
+    """Where a run keeps its recipe, its metrics, its models and its report.
+
+    Args:
+        path: The directory; see `create` for a new one and `open` for one that was written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.recipe_file = self.path / "recipe.yaml"
+        self.plan_file = self.path / "plan.json"
+        self.classes_file = self.path / "classes.json"
+        self.environment_file = self.path / "environment.json"
+        self.metrics_file = self.path / "metrics.jsonl"
+        self.best_model = self.path / "best.keras"
+        self.last_model = self.path / "last.keras"
+        self.report = self.path / "report"
+        self.saved_model = self.path / "saved_model"
+
+    @classmethod
+    def create(cls, path: str | Path, overwrite: bool = False) -> "RunDirectory":
+        """Makes a new run's directory.
+
+        Args:
+            path: Where; parents are made.
+            overwrite: Whether an earlier run in its place is removed.
+
+        Raises:
+            FileExistsError: If there is an earlier run and it is not to be removed, or if the
+                directory holds something that is no run.
+        """
+        run = cls(path)
+        if run.path.exists() and any(run.path.iterdir()):
+            if not run.recipe_file.is_file():
+                raise FileExistsError(
+                    f"{run.path} is not empty and holds no run, so nothing is written there. "
+                    f"Choose another directory with --run-dir."
+                )
+            if not overwrite:
+                raise FileExistsError(
+                    f"There is a run in {run.path} already. Choose another directory with "
+                    f"--run-dir, or replace the earlier run with --overwrite."
+                )
+            shutil.rmtree(run.path)
+        run.path.mkdir(parents=True, exist_ok=True)
+        return run
+
+    @classmethod
+    def is_run(cls, path: str | Path) -> bool:
+        """Whether a run was started in this directory."""
+        return cls(path).recipe_file.is_file()
+
+    @classmethod
+    def open(cls, path: str | Path) -> "RunDirectory":
+        """Returns the directory of a run that was started.
+
+        Raises:
+            FileNotFoundError: If there is no run in it.
+        """
+        if not cls.is_run(path):
+            raise FileNotFoundError(f"There is no run in {path}: it holds no recipe.yaml.")
+        return cls(path)
+
+    def recipe(self) -> Recipe:
+        """Returns the run's recipe with every default written out."""
+        return load_recipe(self.recipe_file)
+
+    def class_names(self) -> tuple[str, ...]:
+        """Returns the names of the classes, in the order of the network's outputs."""
+        return tuple(json.loads(self.classes_file.read_text(encoding="utf-8")))
+
+    def metrics(self) -> list[dict[str, float]]:
+        """Returns the metrics of every epoch."""
+        return [json.loads(line) for line in self.metrics_file.read_text().splitlines()]

@@ -1,0 +1,93 @@
+"""From a recipe's sections to a compiled model, and from there through `model.fit`."""
+
+import keras
+
+from keras_convnext.models import ConvNeXt, create_model
+from keras_convnext.recipe import Model, Recipe
+from keras_convnext.training.callbacks import (
+    LearningRateLog,
+    MetricsLog,
+    ProgressBar,
+    StopWhenNotFinite,
+)
+from keras_convnext.training.optimizers import AdamW
+from keras_convnext.training.plan import Plan
+from keras_convnext.training.run_directory import RunDirectory
+from keras_convnext.training.schedules import WarmupCosine
+
+
+def build_model(settings: Model, image_size: int, classes: int) -> keras.Model:
+    """Returns the network of a recipe, from images of `(batch, size, size, 3)` to logits."""
+    shared = {
+        "patch_size": settings.patch_size,
+        "kernel_size": settings.kernel_size,
+        "input_shape": _image_shape(image_size),
+        "classes": classes,
+        "classifier_activation": None,
+        "drop_path_rate": settings.drop_path_rate,
+        "layer_scale_init_value": settings.layer_scale_init_value,
+        "head_init_scale": settings.head_init_scale,
+    }
+    if settings.name is not None:
+        return create_model(settings.name, **shared)
+    return ConvNeXt(settings.depths, settings.dims, **shared)
+
+
+def compile_model(model: keras.Model, recipe: Recipe, plan: Plan) -> None:
+    """Compiles a model with the recipe's loss, optimizer and schedule."""
+    optimizer = AdamW(
+        WarmupCosine(
+            recipe.schedule.learning_rate,
+            plan.total_steps,
+            plan.warmup_steps,
+            recipe.schedule.final_learning_rate,
+        ),
+        weight_decay=recipe.optimizer.weight_decay,
+        beta_1=recipe.optimizer.beta_1,
+        beta_2=recipe.optimizer.beta_2,
+        epsilon=recipe.optimizer.epsilon,
+        global_clipnorm=recipe.optimizer.clip_norm,
+    )
+    loss = keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=recipe.augment.label_smoothing
+    )
+    model.compile(optimizer, loss, metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")])
+
+
+def fit(
+    model: keras.Model, training, validation, recipe: Recipe, plan: Plan, run: RunDirectory
+) -> None:
+    """Trains a compiled model and leaves its best and its last state in the run's directory.
+
+    Args:
+        model: The compiled model.
+        training: Batches of the whole run, one epoch after another.
+        validation: Batches of the validation images.
+        recipe: The recipe.
+        plan: Its epochs and steps.
+        run: Where metrics and models go.
+    """
+    best = keras.callbacks.ModelCheckpoint(
+        run.best_model, monitor="val_accuracy", mode="max", save_best_only=True
+    )
+    model.fit(
+        training,
+        epochs=plan.epochs,
+        steps_per_epoch=plan.steps_per_epoch,
+        validation_data=validation,
+        shuffle=False,  # the dataset shuffles itself
+        verbose=0,
+        callbacks=[
+            StopWhenNotFinite(),
+            LearningRateLog(),
+            MetricsLog(run.metrics_file),
+            best,
+            keras.callbacks.ModelCheckpoint(run.last_model),
+            ProgressBar(plan.epochs, plan.steps_per_epoch, recipe.data.batch_size),
+        ],
+    )
+
+
+def _image_shape(size):
+    channels_first = keras.config.image_data_format() == "channels_first"
+    return (3, size, size) if channels_first else (size, size, 3)

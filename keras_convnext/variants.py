@@ -1,0 +1,109 @@
+"""Every ConvNeXt architecture as one table, with the figures published for it.
+
+Importing this module imports no backend, so recipes and the command line can check a model's name
+without the seconds that TensorFlow, JAX or PyTorch take to start.
+"""
+
+import difflib
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the table: a network of the paper.
+
+    Attributes:
+        name: The name `create_model` takes, such as `"convnext_tiny"`.
+        depths: Blocks in each stage, B in the paper (section 3).
+        dims: Channels of each stage, C in the paper (section 3).
+        parameters: Parameters with the 1000 classes of ImageNet-1K.
+        parameters_22k: Parameters with the 21841 classes of ImageNet-22K.
+        gmacs_224: Billions of multiply-adds for one 224x224 image (the paper's "FLOPs").
+        gmacs_384: The same for one 384x384 image.
+    """
+
+    name: str
+    depths: tuple[int, ...]
+    dims: tuple[int, ...]
+    parameters: int
+    parameters_22k: int
+    gmacs_224: float
+    gmacs_384: float
+
+
+# Paper section 3 (depths and dims) and tables 1 and 12 (parameters and FLOPs, there rounded).
+VARIANTS: dict[str, Variant] = {
+    row.name: row
+    for row in (
+        Variant(
+            "convnext_tiny",
+            (3, 3, 9, 3),
+            (96, 192, 384, 768),
+            28_589_128,
+            44_615_857,
+            4.456,
+            13.092,
+        ),
+        Variant(
+            "convnext_small",
+            (3, 3, 27, 3),
+            (96, 192, 384, 768),
+            50_223_688,
+            66_250_417,
+            8.684,
+            25.518,
+        ),
+        Variant(
+            "convnext_base",
+            (3, 3, 27, 3),
+            (128, 256, 512, 1024),
+            88_591_464,
+            109_953_489,
+            15.355,
+            45.122,
+        ),
+        Variant(
+            "convnext_large",
+            (3, 3, 27, 3),
+            (192, 384, 768, 1536),
+            197_767_336,
+            229_799_953,
+            34.361,
+            100.978,
+        ),
+        Variant(
+            "convnext_xlarge",
+            (3, 3, 27, 3),
+            (256, 512, 1024, 2048),
+            350_196_968,
+            392_900_177,
+            60.921,
+            179.029,
+        ),
+    )
+}
+
+
+def list_models() -> list[str]:
+    """Returns the names `create_model` takes, smallest network first.
+
+    Example:
+        >>> keras_convnext.list_models()[0]
+        'convnext_tiny'
+    """
+    return list(VARIANTS)
+
+
+def get_variant(name: str) -> Variant:
+    """Returns the row called `name`.
+
+    Raises:
+        ValueError: If no row has that name; the message lists the names and the nearest one.
+    """
+    if name in VARIANTS:
+        return VARIANTS[name]
+    nearest = difflib.get_close_matches(str(name).lower(), VARIANTS, n=1)
+    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    raise ValueError(
+        f"There is no model called {name!r}.{hint} The models are: {', '.join(VARIANTS)}."
+    )
