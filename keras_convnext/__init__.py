@@ -1,25 +1,45 @@
 """ConvNeXt, "A ConvNet for the 2020s", for Keras 3 on TensorFlow, JAX and PyTorch.
 
-The public names are resolved when they are first used, so that importing the package neither
-imports nor picks a backend: `KERAS_BACKEND` may still be set afterwards.
+The public names are found when they are first used, so that importing the package neither picks nor
+imports a backend: KERAS_BACKEND may still be set afterwards.
 """
 
 import importlib
+from typing import Any
 
 __version__ = "0.1.0"
 
-# Public name -> the module that defines it. A name that is None in its module is the module.
+# Public name -> where it is defined. An entry without a colon is a module.
 _HOMES = {
-    "variants": ["list_models"],
-    "models": [
-        "ConvNeXt",
-        "ConvNeXtTiny",
-        "ConvNeXtSmall",
-        "ConvNeXtBase",
-        "ConvNeXtLarge",
-        "ConvNeXtXLarge",
-        "create_model",
-        "feature_pyramid",
-    ],
+    "ConvNeXt": "models:ConvNeXt",
+    "ConvNeXtTiny": "models:ConvNeXtTiny",
+    "ConvNeXtSmall": "models:ConvNeXtSmall",
+    "ConvNeXtBase": "models:ConvNeXtBase",
+    "ConvNeXtLarge": "models:ConvNeXtLarge",
+    "ConvNeXtXLarge": "models:ConvNeXtXLarge",
+    "Predictor": "serving.predictor:Predictor",
+    "callbacks": "training.callbacks",
+    "create_model": "models:create_model",
+    "evaluate": "runs:evaluate",
+    "export": "runs:export",
+    "feature_pyramid": "models:feature_pyramid",
+    "layers": "layers",
+    "list_models": "variants:list_models",
+    "load_recipe": "recipe:load_recipe",
+    "optimizers": "training.optimizers",
+    "schedules": "training.schedules",
+    "train": "runs:train",
 }
-_MODULES = ["layers"]
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module_name, _, attribute = _HOMES[name].partition(":")
+    module = importlib.import_module(f"{__name__}.{module_name}")
+    return getattr(module, attribute) if attribute else module
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

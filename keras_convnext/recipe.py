@@ -11,11 +11,13 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from keras_convnext.errors import RecipeError
 from keras_convnext.variants import get_variant
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Range = tuple[Positive, Positive]
+Stages = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 
 
 class Section(BaseModel):
@@ -50,10 +52,10 @@ class Model(Section):
     """The network: a named one of the paper, or any other size by depths and dims."""
 
     name: str | None = Field(None, description="Name of a model of the paper.")
-    depths: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+    depths: Stages | None = Field(
         None, description="Blocks in each stage, for a network of another size."
     )
-    dims: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+    dims: Stages | None = Field(
         None, description="Channels of each stage, for a network of another size."
     )
     patch_size: int = Field(4, ge=1, description="Side of the stem's patches, in pixels.")
@@ -85,9 +87,15 @@ class Model(Section):
         sizes = (self.depths, self.dims)
         if (self.name is None) == (sizes == (None, None)):
             raise ValueError("give either `name`, or `depths` and `dims`")
-        if self.name is None and (None in sizes or len(self.depths) != len(self.dims)):
+        if self.name is None and len(self.depths or ()) != len(self.dims or ()):
             raise ValueError("`depths` and `dims` must both be given and be equally long")
         return self
+
+    def architecture(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Returns the blocks and the channels of each stage."""
+        if self.name is not None:
+            return get_variant(self.name).depths, get_variant(self.name).dims
+        return self.depths or (), self.dims or ()
 
 
 class Data(Section):
@@ -220,7 +228,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _image_fits_network(self):
-        stages = len(get_variant(self.model.name).depths if self.model.name else self.model.depths)
+        stages = len(self.model.architecture()[0])
         least = self.model.patch_size * 2 ** (stages - 1)
         if self.data.image_size < least:
             raise ValueError(
@@ -232,10 +240,6 @@ class Recipe(Section):
     def to_yaml(self) -> str:
         """Returns the recipe with every default written out, as `load_recipe` reads it."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
-
-
-class RecipeError(ValueError):
-    """A recipe that cannot be run; the message lists everything that is wrong with it."""
 
 
 def load_recipe(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
@@ -347,8 +351,6 @@ def _apply_override(settings: dict[str, Any], override: str) -> None:
         if inner is None:
             inner = settings[section] = {}
         if not isinstance(inner, dict):
-            raise RecipeError(
-                f"{override!r} names keys below {section!r}, which holds {inner!r}."
-            )
+            raise RecipeError(f"{override!r} names keys below {section!r}, which holds {inner!r}.")
         settings = inner
     settings[key] = value

@@ -1,8 +1,8 @@
 """RandAugment, Mixup and CutMix, as KerasCV does them.
 
 KerasCV's layers run inside tf.data on every backend, but draw from TensorFlow's stateful generators
-and take Keras's dtype policy. Both are fixed here: with `seed_draws` before the pipeline is built and
-with maps that are not parallel, a pipeline built again repeats its draws.
+and take Keras's dtype policy. Both are fixed here: with `seed_draws` before the pipeline is built,
+and with maps that are not parallel, a pipeline built again repeats its draws.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from keras_convnext.data.errors import DataError
+from keras_convnext.errors import MissingPackage
 from keras_convnext.recipe import Augment, RandAugment
 
 VALUE_RANGE = (0, 255)
@@ -108,11 +108,7 @@ def _keras_cv():
     try:
         import keras_cv
     except ImportError:
-        raise DataError(
-            "RandAugment, Mixup and CutMix need KerasCV: pip install 'keras-convnext[train]'. To "
-            "train without, set augment.rand_augment=null, augment.mixup_alpha=0 and "
-            "augment.cutmix_alpha=0."
-        ) from None
+        raise MissingPackage("KerasCV, which augments the images,", "train") from None
     return keras_cv
 
 

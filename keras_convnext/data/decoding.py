@@ -54,13 +54,13 @@ def _is_palette_bmp(encoded):
 
 def _decode_palette_bmp(encoded):
     uncompressed = tf.debugging.Assert(
-        _integer(encoded, _COMPRESSION_AT, tf.uint32) == 0,
+        _integer(encoded, _COMPRESSION_AT, tf.int32) == 0,
         ["A run-length encoded BMP cannot be read; save it uncompressed or as PNG."],
     )
     with tf.control_dependencies([uncompressed]):
         indices = tf.io.decode_bmp(encoded, channels=3)[..., 0]
-    palette_at = _PALETTE_AT + _integer(encoded, _PALETTE_AT, tf.uint32)
-    pixels_at = _integer(encoded, 10, tf.uint32)
+    palette_at = _PALETTE_AT + _integer(encoded, _PALETTE_AT, tf.int32)
+    pixels_at = _integer(encoded, 10, tf.int32)
     entries = tf.io.decode_raw(
         tf.strings.substr(encoded, palette_at, pixels_at - palette_at), tf.uint8
     )

@@ -8,9 +8,9 @@ from pathlib import Path
 import tensorflow as tf
 from rich.progress import track
 
-from keras_convnext.data.decoding import FORMATS, decode_rgb
-from keras_convnext.data.errors import DataError
 from keras_convnext.console import console
+from keras_convnext.data.decoding import FORMATS, decode_rgb
+from keras_convnext.errors import DataError
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,6 @@
 """The tf.data pipelines that feed `model.fit`, `evaluate` and `predict`, on any backend."""
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from keras_convnext.data import augmentation
@@ -38,9 +37,7 @@ def training_dataset(
 
     def load(position):
         epoch, place = position // per_epoch, position % per_epoch
-        index = tf.random.experimental.index_shuffle(
-            place, tf.stack([seed, epoch]), last_index
-        )
+        index = tf.random.experimental.index_shuffle(place, tf.stack([seed, epoch]), last_index)
         crop_seed, flip_seed = tf.unstack(
             tf.random.split(tf.stack([tf.constant(seed, tf.int64), position]), 2)
         )
@@ -64,8 +61,16 @@ def training_dataset(
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
-def evaluation_dataset(split: Split, data: Data) -> tf.data.Dataset:
+def evaluation_dataset(
+    split: Split, image_size: int, crop_fraction: float, batch_size: int = 64
+) -> tf.data.Dataset:
     """Returns every image of a split once, in order, prepared as the network is evaluated.
+
+    Args:
+        split: The images.
+        image_size: Height and width of the results, in pixels.
+        crop_fraction: The centre crop's share of the resized image, below 384 pixels.
+        batch_size: Images in a batch.
 
     Returns:
         A dataset of images `float32` of shape `(batch, size, size, 3)` with values from 0 to 255,
@@ -75,12 +80,11 @@ def evaluation_dataset(split: Split, data: Data) -> tf.data.Dataset:
     labels = tf.constant(split.labels)
 
     def load(index):
-        image = evaluation_image(split.image(index), data.image_size, data.crop_fraction)
-        return image, labels[index]
+        return evaluation_image(split.image(index), image_size, crop_fraction), labels[index]
 
     dataset = tf.data.Dataset.range(len(split.labels))
     dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE)
-    dataset = _batched(dataset, split, data.batch_size, drop_remainder=False)
+    dataset = _batched(dataset, split, batch_size, drop_remainder=False)
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 

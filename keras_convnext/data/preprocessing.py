@@ -72,7 +72,7 @@ def random_resized_crop(
     ratios = tf.exp(low + (high - low) * draws[1])
     widths = tf.cast(tf.round(tf.sqrt(areas * ratios)), tf.int32)
     heights = tf.cast(tf.round(tf.sqrt(areas / ratios)), tf.int32)
-    fits = (0 < widths) & (widths <= width) & (0 < heights) & (heights <= height)
+    fits = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
     tops = tf.cast(draws[2] * tf.cast(height - heights + 1, tf.float32), tf.int32)
     lefts = tf.cast(draws[3] * tf.cast(width - widths + 1, tf.float32), tf.int32)
     drawn = tf.stack([tops, lefts, heights, widths])[:, tf.argmax(fits)]
@@ -85,9 +85,7 @@ def _greatest_centred_box(height, width, ratio):
     as_float = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
     box_height = tf.minimum(height, tf.cast(tf.round(as_float[1] / ratio[0]), tf.int32))
     box_width = tf.minimum(width, tf.cast(tf.round(as_float[0] * ratio[1]), tf.int32))
-    return tf.stack(
-        [(height - box_height) // 2, (width - box_width) // 2, box_height, box_width]
-    )
+    return tf.stack([(height - box_height) // 2, (width - box_width) // 2, box_height, box_width])
 
 
 def random_flip(image: tf.Tensor, probability: float, seed: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""Where labelled images come from. A split is one part of a data set, for training or for testing."""
+"""Where labelled images come from: splits, the parts of a data set to train or to test on."""
 
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -8,20 +8,20 @@ import tensorflow as tf
 
 from keras_convnext.data import folder
 from keras_convnext.data.decoding import decode_rgb
-from keras_convnext.data.errors import DataError
+from keras_convnext.errors import MissingPackage
 from keras_convnext.recipe import Data
 
 
 class Split(Protocol):
-    """Labelled images that can be had by number.
+    """Labelled images that can be had by number."""
 
-    Attributes:
-        labels: `int32` array of shape `(images,)`, the number of each image's class.
-        class_names: The names, in the order of the numbers.
-    """
+    @property
+    def labels(self) -> np.ndarray:
+        """The number of each image's class, `int32` of shape `(images,)`."""
 
-    labels: np.ndarray
-    class_names: tuple[str, ...]
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of their numbers."""
 
     def image(self, index: tf.Tensor) -> tf.Tensor:
         """Returns one image as `uint8` of shape `(height, width, 3)`, inside a graph."""
@@ -66,32 +66,33 @@ def load_splits(data: Data) -> tuple[Split, Split]:
     Raises:
         DataError: If there is anything wrong with the data.
     """
-    if data.source == "digits":
-        return digits(data.test_fraction, data.split_seed)
-    return image_folders(data.path, data.on_bad_image)
+    if data.path is not None:
+        return image_folders(data.path, data.on_bad_image)
+    return digits(data.test_fraction, data.split_seed)
 
 
 def digits(test_fraction: float = 0.2, seed: int = 0) -> tuple[ArraySplit, ArraySplit]:
     """Returns scikit-learn's 1,797 scanned digits of 8x8 pixels, split with equal class shares.
 
     Raises:
-        DataError: If scikit-learn is not installed.
+        MissingPackage: If scikit-learn is not installed.
     """
     try:
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
     except ImportError:
-        raise DataError(
-            "The digits come with scikit-learn: pip install 'keras-convnext[train]'."
-        ) from None
+        raise MissingPackage("scikit-learn, which holds the digits,", "train") from None
     images, labels = load_digits(return_X_y=True)
     greys = np.round(images * (255 / 16)).astype("uint8").reshape(-1, 8, 8, 1)
     rgb = np.repeat(greys, 3, axis=-1)
-    train, test = train_test_split(
-        np.arange(len(labels)), test_size=test_fraction, random_state=seed, stratify=labels
-    )
     names = tuple(str(digit) for digit in range(10))
-    return tuple(ArraySplit(rgb[part], labels[part].astype("int32"), names) for part in (train, test))
+    train, test = (
+        ArraySplit(rgb[part], labels[part].astype("int32"), names)
+        for part in train_test_split(
+            np.arange(len(labels)), test_size=test_fraction, random_state=seed, stratify=labels
+        )
+    )
+    return train, test
 
 
 def image_folders(path: str, on_bad_image: str = "error") -> tuple[FileSplit, FileSplit]:

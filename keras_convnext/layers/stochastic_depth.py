@@ -66,7 +66,7 @@ class StochasticDepth(keras.layers.Layer):
     def load_own_variables(self, store):
         # Weights saved at rate 0 hold no state, and a network at rate 0 has no use for one:
         # changing the rate between pre-training and fine-tuning must not stop the weights.
-        if self.seed_generator is not None and self.SEED_STATE in store.keys():
+        if self.seed_generator is not None and self.SEED_STATE in store.keys():  # noqa: SIM118
             self.seed_generator.state.assign(np.asarray(store[self.SEED_STATE]))
 
     def compute_output_shape(self, input_shape):

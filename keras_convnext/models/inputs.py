@@ -40,7 +40,7 @@ def image_input(input_tensor, input_shape, default_size, smallest_size):
 
 
 def source_inputs(image):
-    """Returns what a model that starts from `image` takes: the inputs of the model it comes from."""
+    """Returns what a model from `image` on takes: the inputs of the model `image` comes from."""
     inputs = keras.utils.get_source_inputs(image)
     return inputs[0] if len(inputs) == 1 else inputs
 

@@ -119,4 +119,8 @@ class ProgressBar(keras.callbacks.Callback):
             console.print(f"epoch {epoch + 1}/{self.epochs}  {metrics}", soft_wrap=True)
 
     def on_train_end(self, logs=None):
+        self.close()
+
+    def close(self) -> None:
+        """Gives the terminal back, whether training has ended or failed."""
         self._progress.stop()

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+from keras_convnext.errors import DataError
 from keras_convnext.recipe import Recipe
 
 
@@ -33,18 +34,16 @@ class Plan:
         path.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
 
 
-def make_plan(
-    recipe: Recipe, training_images: int, validation_images: int, classes: int
-) -> Plan:
+def make_plan(recipe: Recipe, training_images: int, validation_images: int, classes: int) -> Plan:
     """Returns the plan of a recipe for a data set.
 
     Raises:
-        ValueError: If the training images do not fill one batch.
+        DataError: If the training images do not fill one batch.
     """
     batch_size = recipe.data.batch_size
     steps_per_epoch = training_images // batch_size
     if steps_per_epoch == 0:
-        raise ValueError(
+        raise DataError(
             f"There are {training_images} training images, fewer than one batch of {batch_size}. "
             f"Add images, or pass a smaller data.batch_size."
         )

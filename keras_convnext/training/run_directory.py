@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+from keras_convnext.errors import RunError
 from keras_convnext.recipe import Recipe, load_recipe
 
 
@@ -35,18 +36,18 @@ class RunDirectory:
             overwrite: Whether an earlier run in its place is removed.
 
         Raises:
-            FileExistsError: If there is an earlier run and it is not to be removed, or if the
+            RunError: If there is an earlier run and it is not to be removed, or if the
                 directory holds something that is no run.
         """
         run = cls(path)
         if run.path.exists() and any(run.path.iterdir()):
             if not run.recipe_file.is_file():
-                raise FileExistsError(
+                raise RunError(
                     f"{run.path} is not empty and holds no run, so nothing is written there. "
                     f"Choose another directory with --run-dir."
                 )
             if not overwrite:
-                raise FileExistsError(
+                raise RunError(
                     f"There is a run in {run.path} already. Choose another directory with "
                     f"--run-dir, or replace the earlier run with --overwrite."
                 )
@@ -64,10 +65,10 @@ class RunDirectory:
         """Returns the directory of a run that was started.
 
         Raises:
-            FileNotFoundError: If there is no run in it.
+            RunError: If there is no run in it.
         """
         if not cls.is_run(path):
-            raise FileNotFoundError(f"There is no run in {path}: it holds no recipe.yaml.")
+            raise RunError(f"There is no run in {path}: it holds no recipe.yaml.")
         return cls(path)
 
     def recipe(self) -> Recipe:

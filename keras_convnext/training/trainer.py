@@ -1,8 +1,10 @@
 """From a recipe's sections to a compiled model, and from there through `model.fit`."""
 
+import contextlib
+
 import keras
 
-from keras_convnext.models import ConvNeXt, create_model
+from keras_convnext.models import ConvNeXt
 from keras_convnext.recipe import Model, Recipe
 from keras_convnext.training.callbacks import (
     LearningRateLog,
@@ -18,19 +20,20 @@ from keras_convnext.training.schedules import WarmupCosine
 
 def build_model(settings: Model, image_size: int, classes: int) -> keras.Model:
     """Returns the network of a recipe, from images of `(batch, size, size, 3)` to logits."""
-    shared = {
-        "patch_size": settings.patch_size,
-        "kernel_size": settings.kernel_size,
-        "input_shape": _image_shape(image_size),
-        "classes": classes,
-        "classifier_activation": None,
-        "drop_path_rate": settings.drop_path_rate,
-        "layer_scale_init_value": settings.layer_scale_init_value,
-        "head_init_scale": settings.head_init_scale,
-    }
-    if settings.name is not None:
-        return create_model(settings.name, **shared)
-    return ConvNeXt(settings.depths, settings.dims, **shared)
+    depths, dims = settings.architecture()
+    return ConvNeXt(
+        depths,
+        dims,
+        patch_size=settings.patch_size,
+        kernel_size=settings.kernel_size,
+        input_shape=(image_size, image_size, 3),
+        classes=classes,
+        classifier_activation=None,
+        name=settings.name,
+        drop_path_rate=settings.drop_path_rate,
+        layer_scale_init_value=settings.layer_scale_init_value,
+        head_init_scale=settings.head_init_scale,
+    )
 
 
 def compile_model(model: keras.Model, recipe: Recipe, plan: Plan) -> None:
@@ -70,24 +73,22 @@ def fit(
     best = keras.callbacks.ModelCheckpoint(
         run.best_model, monitor="val_accuracy", mode="max", save_best_only=True
     )
-    model.fit(
-        training,
-        epochs=plan.epochs,
-        steps_per_epoch=plan.steps_per_epoch,
-        validation_data=validation,
-        shuffle=False,  # the dataset shuffles itself
-        verbose=0,
-        callbacks=[
-            StopWhenNotFinite(),
-            LearningRateLog(),
-            MetricsLog(run.metrics_file),
-            best,
-            keras.callbacks.ModelCheckpoint(run.last_model),
-            ProgressBar(plan.epochs, plan.steps_per_epoch, recipe.data.batch_size),
-        ],
-    )
-
-
-def _image_shape(size):
-    channels_first = keras.config.image_data_format() == "channels_first"
-    return (3, size, size) if channels_first else (size, size, 3)
+    bar = ProgressBar(plan.epochs, plan.steps_per_epoch, recipe.data.batch_size)
+    callbacks = [
+        StopWhenNotFinite(),
+        LearningRateLog(),
+        MetricsLog(run.metrics_file),
+        best,
+        keras.callbacks.ModelCheckpoint(run.last_model),
+        bar,
+    ]
+    with contextlib.closing(bar):  # Keras does not end its callbacks when training fails
+        model.fit(
+            training,
+            epochs=plan.epochs,
+            steps_per_epoch=plan.steps_per_epoch,
+            validation_data=validation,
+            shuffle=False,  # the dataset shuffles itself
+            verbose=0,
+            callbacks=callbacks,
+        )

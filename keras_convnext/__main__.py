@@ -1,0 +1,3 @@
+from keras_convnext.cli import main
+
+main()

@@ -1,0 +1,205 @@
+"""The command line: argv to the functions of the package, and their results to the terminal.
+
+What a command needs is imported when it runs, so that `--help`, `models` and `recipe check` do not
+wait for a backend.
+"""
+
+import json
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+from keras_convnext.console import console as notices
+from keras_convnext.errors import UserError
+from keras_convnext.runtime import start_quietly
+
+results = Console()
+app = typer.Typer(
+    help="ConvNeXt for Keras 3: train, evaluate, predict and export.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+recipes = typer.Typer(help="Check a recipe, or show it with every default.", no_args_is_help=True)
+app.add_typer(recipes, name="recipe")
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, as schedule.epochs=10."),
+]
+Source = Annotated[
+    Path, typer.Argument(metavar="RUN|MODEL", help="Directory of a run, or a .keras file.")
+]
+Checkpoint = Annotated[
+    str, typer.Option(help="Of a run: 'last', or 'best' on the validation images.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+@app.command(epilog="Example: keras-convnext train recipes/quickstart/digits.yaml runtime.seed=1")
+def train(
+    recipe: RecipeFile,
+    settings: Overrides = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Where the run goes. Defaults to runs/NAME.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an earlier run there.")] = False,
+) -> None:
+    """Train what a recipe describes; evaluate, report and export it."""
+    from keras_convnext.recipe import load_recipe
+
+    checked = load_recipe(recipe, settings or [])
+    start_quietly(checked.runtime.backend)
+    from keras_convnext import runs
+
+    run, evaluation = runs.train(checked, run_dir, overwrite)
+    _print_figures(evaluation.summary(), "validation")
+    results.print(f"report: {run.report}", soft_wrap=True)
+    if checked.export.saved_model:
+        results.print(f"SavedModel: {run.saved_model}", soft_wrap=True)
+
+
+@app.command(epilog="Example: keras-convnext evaluate runs/digits --checkpoint best")
+def evaluate(
+    source: Source,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of class folders. Defaults to the run's validation images."),
+    ] = None,
+    checkpoint: Checkpoint = "last",
+    on_bad_image: Annotated[
+        str, typer.Option(help="Files in --data that are no images: 'error' or 'skip'.")
+    ] = "error",
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate a run or a model."""
+    _one_of("--checkpoint", checkpoint, ("last", "best"))
+    _one_of("--on-bad-image", on_bad_image, ("error", "skip"))
+    start_quietly()
+    from keras_convnext import runs
+
+    figures = runs.evaluate(source, data, checkpoint, on_bad_image).summary()
+    if as_json:
+        print(json.dumps(figures))  # noqa: T201 (rich would wrap it)
+    else:
+        _print_figures(figures, str(data or source))
+
+
+@app.command(epilog="Example: keras-convnext predict runs/digits digit.png --top 3")
+def predict(
+    source: Source,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    top: Annotated[int, typer.Option(min=1, help="Classes to show for each image.")] = 5,
+    checkpoint: Checkpoint = "last",
+    as_json: AsJson = False,
+) -> None:
+    """Name what images show, most probable first."""
+    _one_of("--checkpoint", checkpoint, ("last", "best"))
+    start_quietly()
+    from keras_convnext.serving.predictor import Predictor
+
+    ranked = Predictor.load(source, checkpoint).predict(images, top)
+    if as_json:
+        rows = {
+            str(image): {prediction.label: prediction.probability for prediction in best}
+            for image, best in zip(images, ranked, strict=True)
+        }
+        print(json.dumps(rows))  # noqa: T201 (rich would wrap it)
+        return
+    table = Table("image", "class", "probability")
+    for image, best in zip(images, ranked, strict=True):
+        for place, prediction in enumerate(best):
+            name = "" if place else str(image)
+            table.add_row(name, prediction.label, f"{prediction.probability:.2%}")
+        table.add_section()
+    results.print(table)
+
+
+@app.command(epilog="Example: keras-convnext export runs/digits --output served/digits/1")
+def export(
+    source: Source,
+    output: Annotated[
+        Path | None, typer.Option(help="Where to. Defaults to the run's own saved_model.")
+    ] = None,
+    format: Annotated[str, typer.Option(help="'saved_model', for TensorFlow Serving.")] = (
+        "saved_model"
+    ),
+    checkpoint: Checkpoint = "last",
+) -> None:
+    """Write a run or a model in a form that can be served."""
+    _one_of("--checkpoint", checkpoint, ("last", "best"))
+    start_quietly()
+    from keras_convnext import runs
+
+    results.print(f"{runs.export(source, output, format, checkpoint)}", soft_wrap=True)
+
+
+@app.command(epilog="Example: keras-convnext models")
+def models() -> None:
+    """List the models with their sizes."""
+    from keras_convnext.variants import VARIANTS
+
+    table = Table("name", "blocks", "channels")
+    for title in ("parameters", "GMACs at 224", "GMACs at 384"):
+        table.add_column(title, justify="right")
+    for row in VARIANTS.values():
+        table.add_row(
+            row.name,
+            ", ".join(map(str, row.depths)),
+            ", ".join(map(str, row.dims)),
+            f"{row.parameters:,}",
+            f"{row.gmacs_224:.2f}",
+            f"{row.gmacs_384:.2f}",
+        )
+    results.print(table)
+
+
+@recipes.command(epilog="Example: keras-convnext recipe check recipes/quickstart/digits.yaml")
+def check(recipe: RecipeFile, settings: Overrides = None) -> None:
+    """Say whether a recipe can be run, or everything that is wrong with it."""
+    from keras_convnext.recipe import load_recipe
+
+    load_recipe(recipe, settings or [])
+    results.print(f"{recipe}: no errors", soft_wrap=True)
+
+
+@recipes.command(epilog="Example: keras-convnext recipe show recipes/quickstart/digits.yaml")
+def show(recipe: RecipeFile, settings: Overrides = None) -> None:
+    """Print a recipe with every default written out."""
+    from keras_convnext.recipe import load_recipe
+
+    print(load_recipe(recipe, settings or []).to_yaml(), end="")  # noqa: T201 (YAML, unwrapped)
+
+
+def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UserError(f"{option} must be one of {', '.join(allowed)}. Received: {value!r}.")
+
+
+def _print_figures(figures: dict[str, float], title: str) -> None:
+    table = Table("top-1", "top-5", "loss", "mistakes", "images", title=title)
+    table.add_row(
+        f"{figures['top_1']:.2%}",
+        f"{figures['top_5']:.2%}",
+        f"{figures['loss']:.4f}",
+        f"{figures['mistakes']:,}",
+        f"{figures['images']:,}",
+    )
+    results.print(table)
+
+
+def main() -> None:
+    """Runs the command line; what the user can mend is said in a sentence, with exit status 1."""
+    logging.basicConfig(
+        format="%(message)s", handlers=[RichHandler(console=notices, show_path=False)]
+    )
+    try:
+        app()
+    except UserError as error:
+        notices.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(1) from None

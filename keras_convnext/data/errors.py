@@ -1,2 +1,0 @@
-class DataError(ValueError):
-    """Data that cannot be used; the message says what is wrong and how to mend it."""

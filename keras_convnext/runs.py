@@ -1,0 +1,169 @@
+"""A whole run, from the recipe to the report; and what can be done with one afterwards.
+
+The only place that knows the order of things: each step below is a function of its own elsewhere.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import keras
+
+from keras_convnext import runtime
+from keras_convnext.console import console
+from keras_convnext.data.pipeline import evaluation_dataset, training_dataset
+from keras_convnext.data.sources import Split, image_folder, load_splits
+from keras_convnext.errors import DataError, UserError
+from keras_convnext.evaluation.classification import Evaluation, evaluate_classifier
+from keras_convnext.evaluation.report import write_report
+from keras_convnext.recipe import Recipe
+from keras_convnext.serving.predictor import Predictor
+from keras_convnext.serving.saved_model import write_saved_model
+from keras_convnext.training.plan import make_plan
+from keras_convnext.training.run_directory import RunDirectory
+from keras_convnext.training.trainer import build_model, compile_model, fit
+
+EXPORT_FORMATS = ("saved_model",)
+
+
+def train(
+    recipe: Recipe, run_directory: str | Path | None = None, overwrite: bool = False
+) -> tuple[RunDirectory, Evaluation]:
+    """Trains what a recipe describes, evaluates it and exports it.
+
+    Args:
+        recipe: The recipe, from `keras_convnext.load_recipe`.
+        run_directory: Where everything goes. Defaults to `runs/` and the recipe's name.
+        overwrite: Whether an earlier run in its place is removed.
+
+    Returns:
+        The run's directory and the evaluation of the last epoch's weights.
+
+    Raises:
+        UserError: If the recipe, its data or the directory cannot be used; nothing is written then.
+
+    Example:
+        >>> recipe = keras_convnext.load_recipe("recipes/quickstart/digits.yaml")
+        >>> run, evaluation = keras_convnext.train(recipe)
+        >>> evaluation.top(1)
+        0.9944
+    """
+    runtime.configure(recipe.runtime)
+    training, validation = load_splits(recipe.data)
+    classes = len(training.class_names)
+    plan = make_plan(recipe, len(training.labels), len(validation.labels), classes)
+    model = build_model(recipe.model, recipe.data.image_size, classes)
+    compile_model(model, recipe, plan)
+
+    run = RunDirectory.create(run_directory or Path("runs") / recipe.name, overwrite)
+    run.recipe_file.write_text(recipe.to_yaml(), encoding="utf-8")
+    plan.write(run.plan_file)
+    run.classes_file.write_text(json.dumps(training.class_names), encoding="utf-8")
+    run.environment_file.write_text(json.dumps(runtime.describe(), indent=2) + "\n")
+    console.print(
+        f"{plan.training_images:,} training and {plan.validation_images:,} validation images of "
+        f"{classes} classes; {model.count_params():,} parameters; {plan.total_steps:,} updates on "
+        f"{keras.backend.backend()}",
+        soft_wrap=True,
+    )
+
+    seed = recipe.runtime.seed
+    fit(
+        model,
+        training_dataset(training, recipe.data, recipe.augment, plan.epochs, seed),
+        evaluation_dataset(validation, recipe.data.image_size, recipe.data.crop_fraction),
+        recipe,
+        plan,
+        run,
+    )
+
+    predictor = Predictor.load(run.path)
+    evaluation = _evaluate_split(predictor, validation)
+    write_report(
+        run.report, run.metrics(), evaluation, lambda index: validation.image(index).numpy()
+    )
+    if recipe.export.saved_model:
+        write_saved_model(predictor, run.saved_model)
+    return run, evaluation
+
+
+def evaluate(
+    source: str | Path,
+    data: str | Path | None = None,
+    checkpoint: str = "last",
+    on_bad_image: str = "error",
+) -> Evaluation:
+    """Evaluates a run or a model.
+
+    Args:
+        source: Directory of a run, or a `.keras` file.
+        data: Folder with one folder of images a class. Defaults to a run's own validation images.
+        checkpoint: Of a run, the `"last"` state or the `"best"` on the validation images.
+        on_bad_image: `"error"` or `"skip"`, for files in `data` that are no images.
+
+    Raises:
+        UserError: If there is no such run, model or data, or they do not go together.
+
+    Example:
+        >>> keras_convnext.evaluate("runs/digits").top(1)
+        0.9944
+    """
+    predictor = Predictor.load(source, checkpoint)
+    if data is None:
+        split = load_splits(RunDirectory.open(source).recipe().data)[1]
+        return _evaluate_split(predictor, split)
+    if RunDirectory.is_run(source):
+        return _evaluate_split(predictor, image_folder(data, on_bad_image, predictor.class_names))
+    split = image_folder(data, on_bad_image)
+    if len(split.class_names) != len(predictor.class_names):
+        raise DataError(
+            f"{source} tells {len(predictor.class_names)} classes apart, but {data} holds "
+            f"{len(split.class_names)} class folders. There must be one for every class, in the "
+            f"alphabetical order of their names."
+        )
+    return _evaluate_split(dataclasses.replace(predictor, class_names=split.class_names), split)
+
+
+def export(
+    source: str | Path | keras.Model,
+    path: str | Path | None = None,
+    format: str = "saved_model",
+    checkpoint: str = "last",
+) -> Path:
+    """Writes a run or a model in a form that can be served.
+
+    Args:
+        source: Directory of a run, a `.keras` file, or a functional classifier of fixed image size.
+        path: Where to. Defaults to a run's own `saved_model/`; required for anything else.
+        format: `"saved_model"`, for TensorFlow Serving; what it takes and gives stands in
+            `keras_convnext.serving.saved_model`.
+        checkpoint: Of a run, the `"last"` state or the `"best"` on the validation images.
+
+    Returns:
+        Where it was written.
+
+    Raises:
+        UserError: If there is no such run or model, or the place is taken.
+
+    Example:
+        >>> keras_convnext.export("runs/digits", "served/digits/1")
+    """
+    if format not in EXPORT_FORMATS:
+        raise UserError(
+            f"`format` must be one of {', '.join(EXPORT_FORMATS)}. Received: {format!r}."
+        )
+    if isinstance(source, keras.Model):
+        predictor = Predictor.of_model(source)
+    else:
+        predictor = Predictor.load(source, checkpoint)
+        if path is None and RunDirectory.is_run(source):
+            path = RunDirectory.open(source).saved_model
+    if path is None:
+        raise UserError("A model that belongs to no run needs `path`, the directory to write.")
+    write_saved_model(predictor, path)
+    return Path(path)
+
+
+def _evaluate_split(predictor: Predictor, split: Split) -> Evaluation:
+    dataset = evaluation_dataset(split, predictor.image_size, predictor.crop_fraction)
+    return evaluate_classifier(predictor.classifier, dataset, split.class_names)

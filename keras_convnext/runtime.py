@@ -1,0 +1,119 @@
+"""The choice of the backend, to be made before Keras is imported, and what goes with it."""
+
+import contextlib
+import importlib
+import importlib.util
+import os
+import platform
+import sys
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+
+from keras_convnext.errors import MissingPackage, UserError
+from keras_convnext.recipe import Runtime
+
+PACKAGES = ("keras", "tensorflow", "jax", "torch", "keras-cv", "numpy", "keras-convnext")
+
+
+def choose_backend(name: str | None) -> None:
+    """Makes Keras use a backend, or checks that the one it has is there.
+
+    Args:
+        name: `"tensorflow"`, `"jax"` or `"torch"`; `None` leaves the choice to the environment
+            variable KERAS_BACKEND or to Keras's own configuration file.
+
+    Raises:
+        UserError: If Keras or KERAS_BACKEND has settled on another backend already.
+        MissingPackage: If the backend is not installed.
+    """
+    if "keras" in sys.modules:
+        import keras
+
+        settled, by = keras.backend.backend(), "Keras was imported with"
+    else:
+        settled, by = os.environ.get("KERAS_BACKEND"), "the environment variable KERAS_BACKEND is"
+    if name is not None and settled not in (None, name):
+        raise UserError(
+            f"The backend should be {name!r}, but {by} {settled!r}. Make the two agree, or leave "
+            f"the backend out of the recipe."
+        )
+    chosen = name or settled
+    if chosen is not None:
+        if chosen in ("tensorflow", "jax", "torch") and not importlib.util.find_spec(chosen):
+            raise MissingPackage(f"The backend {chosen!r}", chosen)
+        os.environ["KERAS_BACKEND"] = chosen
+
+
+def start_quietly(backend: str | None = None) -> None:
+    """Chooses the backend and imports it and TensorFlow, whose tf.data reads the images.
+
+    For the command line: what TensorFlow prints while it is imported, which no setting of its own
+    stops, is kept back unless the import fails.
+
+    Raises:
+        UserError: If the backend cannot be had; see `choose_backend`.
+        MissingPackage: If TensorFlow or Keras's configured backend is not installed.
+    """
+    choose_backend(backend)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        with _kept_back_stderr():
+            importlib.import_module("keras")  # first: torch must be imported before TensorFlow
+            # The search for GPUs speaks too, and would do so at the first use.
+            importlib.import_module("tensorflow").config.list_physical_devices()
+    except ModuleNotFoundError as error:
+        raise MissingPackage(f"{error.name!r}, which is needed here,", "train") from error
+
+
+@contextlib.contextmanager
+def _kept_back_stderr():
+    """Holds back what native code writes to the error stream; shows it if the block fails."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            os.dup2(terminal, 2)
+            kept.seek(0)
+            sys.stderr.write(kept.read().decode(errors="replace"))
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+def configure(runtime: Runtime) -> None:
+    """Sets Keras up for a run: backend, precision, data format and seed.
+
+    Raises:
+        UserError: If the backend cannot be had; see `choose_backend`.
+    """
+    choose_backend(runtime.backend)
+    import keras
+
+    keras.config.set_dtype_policy(runtime.precision)
+    # tf.data delivers images with their channels last, whatever Keras's configuration file says.
+    keras.config.set_image_data_format("channels_last")
+    keras.utils.set_random_seed(runtime.seed)
+
+
+def describe() -> dict[str, object]:
+    """Returns what a result depends on besides its recipe: versions, backend and machine."""
+    import keras
+
+    return {
+        "backend": keras.backend.backend(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "packages": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

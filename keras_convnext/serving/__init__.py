@@ -1,0 +1,1 @@
+"""Using a trained classifier: predictions here, and a SavedModel for elsewhere."""

@@ -1,0 +1,128 @@
+"""A SavedModel for TensorFlow Serving, which needs neither Keras nor this package to run.
+
+A SavedModel is made by TensorFlow. JAX's own way there (jax2tf) pins the graph to the kind of
+machine it was traced on and PyTorch has none, so under these backends the classifier is handed, as
+a `.keras` file, to a process of its own that runs TensorFlow.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import keras
+
+from keras_convnext.errors import MissingPackage, RunError
+from keras_convnext.serving.predictor import Predictor
+
+TOP = 5
+
+
+def write_saved_model(predictor: Predictor, path: str | Path) -> None:
+    """Writes a classifier as a SavedModel with two signatures, both for batches of any size.
+
+    `serving_default` takes `images`, `float32` of shape `(batch, height, width, 3)` with values
+    from 0 to 255, at the classifier's size, and gives `probabilities`, `(batch, classes)`.
+    `serve_files` takes `files`, the bytes of image files, `(batch,)`; it resizes them as in
+    evaluation and gives `probabilities` and the most probable `labels` and `scores`, `(batch, 5)`.
+
+    Args:
+        predictor: The classifier and its classes.
+        path: Directory to write.
+
+    Raises:
+        RunError: If the directory holds something already.
+        MissingPackage: If TensorFlow is not installed.
+    """
+    path = Path(path)
+    if path.exists():
+        raise RunError(f"{path} exists already; remove it, or choose another directory.")
+    if find_spec("tensorflow") is None:
+        raise MissingPackage("TensorFlow, which writes a SavedModel,", "tensorflow")
+    if keras.backend.backend() == "tensorflow":
+        _write(predictor, path)
+    else:
+        _write_in_tensorflow_process(predictor, path)
+
+
+def _write(predictor: Predictor, path: Path) -> None:
+    import tensorflow as tf
+
+    from keras_convnext.data.decoding import decode_rgb
+    from keras_convnext.data.preprocessing import evaluation_image
+
+    size = predictor.image_size
+    names = tf.constant(predictor.class_names)
+    top = min(TOP, len(predictor.class_names))
+
+    images_spec = tf.TensorSpec((None, size, size, 3), tf.float32, "images")
+    files_spec = tf.TensorSpec((None,), tf.string, "files")
+
+    def prepare(file):
+        return evaluation_image(decode_rgb(file), size, predictor.crop_fraction)
+
+    @tf.function(input_signature=[images_spec])
+    def serve_images(images):
+        return {"probabilities": predictor.classifier(images, training=False)}
+
+    @tf.function(input_signature=[files_spec])
+    def serve_files(files):
+        one_image = tf.TensorSpec((size, size, 3), tf.float32)
+        images = tf.map_fn(prepare, files, fn_output_signature=one_image)
+        probabilities = predictor.classifier(images, training=False)
+        scores, classes = tf.math.top_k(probabilities, top)
+        return {
+            "probabilities": probabilities,
+            "labels": tf.gather(names, classes),
+            "scores": scores,
+        }
+
+    archive = keras.export.ExportArchive()
+    archive.track(predictor.classifier)
+    archive.add_endpoint("serving_default", serve_images)
+    archive.add_endpoint("serve_files", serve_files)
+    archive.write_out(str(path), verbose=False)
+
+
+def _write_in_tensorflow_process(predictor: Predictor, path: Path) -> None:
+    with tempfile.TemporaryDirectory() as handover:
+        model_file = Path(handover) / "classifier.keras"
+        predictor.classifier.save(model_file)
+        settings = {
+            "model_file": str(model_file),
+            "class_names": predictor.class_names,
+            "image_size": predictor.image_size,
+            "crop_fraction": predictor.crop_fraction,
+            "path": str(path.absolute()),
+        }
+        process = subprocess.run(
+            [sys.executable, "-m", __name__],
+            input=json.dumps(settings),
+            env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+            capture_output=True,
+            text=True,
+        )
+    if process.returncode:
+        raise RuntimeError(
+            f"The process that writes the SavedModel with TensorFlow failed:\n{process.stderr}"
+        )
+
+
+def _serve_handover() -> None:
+    """The other process: reads what `_write_in_tensorflow_process` wrote, and writes the model."""
+    settings = json.load(sys.stdin)
+    model = keras.saving.load_model(settings["model_file"], compile=False)
+    predictor = Predictor(
+        model,
+        tuple(settings["class_names"]),
+        settings["image_size"],
+        settings["crop_fraction"],
+    )
+    _write(predictor, Path(settings["path"]))
+
+
+if __name__ == "__main__":
+    _serve_handover()
