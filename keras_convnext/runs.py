@@ -16,10 +16,10 @@ from keras_convnext.data.sources import Split, image_folder, load_splits
 from keras_convnext.errors import DataError, UserError
 from keras_convnext.evaluation.classification import Evaluation, evaluate_classifier
 from keras_convnext.evaluation.report import write_report
-from keras_convnext.recipe import Recipe
+from keras_convnext.recipe import Recipe, load_recipe
 from keras_convnext.serving.predictor import Predictor
 from keras_convnext.serving.saved_model import write_saved_model
-from keras_convnext.training.plan import make_plan
+from keras_convnext.training.plan import Plan, make_plan
 from keras_convnext.training.run_directory import RunDirectory
 from keras_convnext.training.trainer import build_model, compile_model, fit
 
@@ -27,12 +27,14 @@ EXPORT_FORMATS = ("saved_model",)
 
 
 def train(
-    recipe: Recipe, run_directory: str | Path | None = None, overwrite: bool = False
+    recipe: Recipe | str | Path,
+    run_directory: str | Path | None = None,
+    overwrite: bool = False,
 ) -> tuple[RunDirectory, Evaluation]:
     """Trains what a recipe describes, evaluates it and exports it.
 
     Args:
-        recipe: The recipe, from `keras_convnext.load_recipe`.
+        recipe: The recipe, from `keras_convnext.load_recipe`, or its file.
         run_directory: Where everything goes. Defaults to `runs/` and the recipe's name.
         overwrite: Whether an earlier run in its place is removed.
 
@@ -43,11 +45,14 @@ def train(
         UserError: If the recipe, its data or the directory cannot be used; nothing is written then.
 
     Example:
-        >>> recipe = keras_convnext.load_recipe("recipes/quickstart/digits.yaml")
-        >>> run, evaluation = keras_convnext.train(recipe)
+        >>> run, evaluation = keras_convnext.train("recipes/quickstart/digits.yaml")
         >>> evaluation.top(1)
         0.9944
     """
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe(recipe)
+    run = RunDirectory(run_directory or Path("runs") / recipe.name)
+    run.refuse_taken(overwrite)
     runtime.configure(recipe.runtime)
     training, validation = load_splits(recipe.data)
     classes = len(training.class_names)
@@ -55,18 +60,14 @@ def train(
     model = build_model(recipe.model, recipe.data.image_size, classes)
     compile_model(model, recipe, plan)
 
-    run = RunDirectory.create(run_directory or Path("runs") / recipe.name, overwrite)
-    run.recipe_file.write_text(recipe.to_yaml(), encoding="utf-8")
-    plan.write(run.plan_file)
-    run.classes_file.write_text(json.dumps(training.class_names), encoding="utf-8")
-    run.environment_file.write_text(json.dumps(runtime.describe(), indent=2) + "\n")
+    run.create(overwrite)
+    _describe(run, recipe, plan, training.class_names)
     console.print(
         f"{plan.training_images:,} training and {plan.validation_images:,} validation images of "
         f"{classes} classes; {model.count_params():,} parameters; {plan.total_steps:,} updates on "
         f"{keras.backend.backend()}",
         soft_wrap=True,
     )
-
     seed = recipe.runtime.seed
     fit(
         model,
@@ -162,6 +163,14 @@ def export(
         raise UserError("A model that belongs to no run needs `path`, the directory to write.")
     write_saved_model(predictor, path)
     return Path(path)
+
+
+def _describe(run: RunDirectory, recipe: Recipe, plan: Plan, class_names: tuple[str, ...]) -> None:
+    """Writes what the run is before it starts: with it, a run can be judged and made again."""
+    run.recipe_file.write_text(recipe.to_yaml(), encoding="utf-8")
+    plan.write(run.plan_file)
+    run.classes_file.write_text(json.dumps(class_names, ensure_ascii=False), encoding="utf-8")
+    run.environment_file.write_text(json.dumps(runtime.describe(), indent=2) + "\n")
 
 
 def _evaluate_split(predictor: Predictor, split: Split) -> Evaluation:

@@ -55,7 +55,7 @@ def start_quietly(backend: str | None = None) -> None:
         MissingPackage: If TensorFlow or Keras's configured backend is not installed.
     """
     choose_backend(backend)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         with _kept_back_stderr():
             importlib.import_module("keras")  # first: torch must be imported before TensorFlow

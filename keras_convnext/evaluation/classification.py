@@ -4,6 +4,9 @@ import dataclasses
 
 import keras
 import numpy as np
+from rich.progress import track
+
+from keras_convnext.console import console
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +74,8 @@ def evaluate_classifier(
         class_names: The names of the classes.
     """
     labels, probabilities = [], []
-    for images, one_hot in dataset:
+    batches = track(dataset, "Evaluating", total=len(dataset), console=console, transient=True)
+    for images, one_hot in batches:
         labels.append(np.argmax(one_hot, axis=-1))
         probabilities.append(classifier.predict_on_batch(np.asarray(images)))
     return Evaluation(

@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+from collections.abc import Callable
 
 import keras
 from keras import ops
@@ -14,7 +15,7 @@ logger = logging.getLogger(__name__)
 LARGEST_UNROLLED_KERNEL = 11
 
 
-def depthwise_conv2d(inputs, kernel):
+def depthwise_conv2d(inputs, kernel, bias=None):
     """Convolves every channel with a kernel of its own: stride 1, zero padding, size kept.
 
     The environment variable `KERAS_CONVNEXT_KERNELS=reference` forces the `keras.ops` version.
@@ -22,42 +23,51 @@ def depthwise_conv2d(inputs, kernel):
     Args:
         inputs: Tensor of shape `(batch, height, width, channels)`.
         kernel: Tensor of shape `(size, size, channels, 1)` with an odd size.
+        bias: Tensor of shape `(channels,)`, or `None`.
 
     Returns:
         Tensor of the shape of `inputs`.
     """
-    if _implementation(kernel.shape[0]) == "shifted_sum":
-        from keras_convnext.kernels import jax_depthwise_conv2d
-
-        inputs, kernel = ops.convert_to_tensor(inputs), ops.convert_to_tensor(kernel)
-        return jax_depthwise_conv2d.shifted_sum(inputs, kernel)
-    return reference(inputs, kernel)
+    inputs, kernel = ops.convert_to_tensor(inputs), ops.convert_to_tensor(kernel)
+    bias = None if bias is None else ops.convert_to_tensor(bias)
+    return implementation(kernel.shape[0])(inputs, kernel, bias)
 
 
-def reference(inputs, kernel):
+def reference(inputs, kernel, bias=None):
     """The convolution as `keras.ops` does it, on any backend; same arguments as above."""
-    return ops.depthwise_conv(inputs, kernel, padding="same", data_format="channels_last")
+    outputs = ops.depthwise_conv(inputs, kernel, padding="same", data_format="channels_last")
+    return outputs if bias is None else outputs + bias
 
 
-def _implementation(kernel_size: int) -> str:
+def implementation(kernel_size: int) -> Callable:
+    """Returns the function that computes the convolution for this backend, device and size.
+
+    Raises:
+        ValueError: If KERAS_CONVNEXT_KERNELS has an unknown value.
+    """
     forced = os.environ.get("KERAS_CONVNEXT_KERNELS", "auto")
     if forced not in ("auto", "reference"):
         raise ValueError(
             f"The environment variable KERAS_CONVNEXT_KERNELS must be 'auto' or 'reference'. "
             f"Received: {forced!r}."
         )
-    if forced == "reference":
-        return "reference"
-    return _fastest(keras.backend.backend(), kernel_size)
+    return reference if forced == "reference" else _fastest(keras.backend.backend(), kernel_size)
 
 
 @functools.cache
-def _fastest(backend: str, kernel_size: int) -> str:
-    choice, reason = "reference", f"keras.ops is the fastest known on {backend}"
-    if backend == "jax" and kernel_size <= LARGEST_UNROLLED_KERNEL:
+def _fastest(backend: str, kernel_size: int) -> Callable:
+    choice, reason = reference, f"the fastest known on {backend}"
+    if backend == "torch":
+        from keras_convnext.kernels import torch_depthwise_conv2d
+
+        choice, reason = torch_depthwise_conv2d.depthwise_conv2d, "the bias is added on the way"
+    elif backend == "jax" and kernel_size <= LARGEST_UNROLLED_KERNEL:
         import jax
 
         if jax.default_backend() == "cpu":
-            choice, reason = "shifted_sum", "XLA's depthwise convolution is slow on CPU"
-    logger.info("depthwise_conv2d %dx%d: %s (%s)", kernel_size, kernel_size, choice, reason)
+            from keras_convnext.kernels import jax_depthwise_conv2d
+
+            choice = jax_depthwise_conv2d.depthwise_conv2d
+            reason = "XLA's own depthwise convolution is slow on CPU"
+    logger.info("depthwise convolution %s: %s (%s)", kernel_size, choice.__module__, reason)
     return choice

@@ -8,9 +8,15 @@ import jax
 import jax.numpy as jnp
 
 
+def depthwise_conv2d(inputs, kernel, bias=None):
+    """Same arguments and result as `kernels.depthwise_conv2d`."""
+    outputs = shifted_sum(inputs, kernel)
+    return outputs if bias is None else outputs + bias
+
+
 @jax.custom_vjp
 def shifted_sum(inputs, kernel):
-    """Same arguments and result as `kernels.depthwise_conv2d`, adding up in at least float32."""
+    """Returns the convolution without bias, added up in at least float32."""
     height, width = inputs.shape[1:3]
     padded = _pad(inputs, kernel)
     exact = jnp.promote_types(inputs.dtype, jnp.float32)

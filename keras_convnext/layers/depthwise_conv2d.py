@@ -65,8 +65,7 @@ class DepthwiseConv2D(keras.layers.Layer):
             )
 
     def call(self, inputs):
-        outputs = kernels.depthwise_conv2d(inputs, self.kernel)
-        return outputs if self.bias is None else outputs + self.bias
+        return kernels.depthwise_conv2d(inputs, self.kernel, self.bias)
 
     def compute_output_shape(self, input_shape):
         return input_shape

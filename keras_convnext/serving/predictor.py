@@ -112,8 +112,12 @@ class Predictor:
         Raises:
             DataError: If a file is missing or is no image.
         """
-        prepared = np.stack([self._prepare(image) for image in images])
-        probabilities = self.classifier.predict(prepared, batch_size=BATCH_SIZE, verbose=0)
+        prepared = [self._prepare(image) for image in images]
+        if not prepared:
+            return []
+        probabilities = self.classifier.predict(
+            np.stack(prepared), batch_size=BATCH_SIZE, verbose=0
+        )
         ranked = np.argsort(-probabilities, axis=-1)[:, :top]
         return [
             [Prediction(self.class_names[i], float(row[i])) for i in best]

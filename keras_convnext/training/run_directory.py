@@ -12,7 +12,7 @@ class RunDirectory:
     """Where a run keeps its recipe, its metrics, its models and its report.
 
     Args:
-        path: The directory; see `create` for a new one and `open` for one that was written.
+        path: The directory, whether it is there or not; `open` takes only that of a run.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -27,33 +27,38 @@ class RunDirectory:
         self.report = self.path / "report"
         self.saved_model = self.path / "saved_model"
 
-    @classmethod
-    def create(cls, path: str | Path, overwrite: bool = False) -> "RunDirectory":
-        """Makes a new run's directory.
+    def refuse_taken(self, overwrite: bool = False) -> None:
+        """Raises a `RunError` if a new run cannot go here.
 
         Args:
-            path: Where; parents are made.
-            overwrite: Whether an earlier run in its place is removed.
+            overwrite: Whether an earlier run may be replaced. What is no run never is.
+        """
+        if not self.path.exists() or not any(self.path.iterdir()):
+            return
+        if not self.recipe_file.is_file():
+            raise RunError(
+                f"{self.path} is not empty and holds no run, so nothing is written there. "
+                f"Choose another directory with --run-dir."
+            )
+        if not overwrite:
+            raise RunError(
+                f"There is a run in {self.path} already. Choose another directory with --run-dir, "
+                f"or replace the earlier run with --overwrite."
+            )
+
+    def create(self, overwrite: bool = False) -> None:
+        """Makes the directory of a new run, and its parents; an earlier run in it is removed.
+
+        Args:
+            overwrite: Whether there may be an earlier run.
 
         Raises:
-            RunError: If there is an earlier run and it is not to be removed, or if the
-                directory holds something that is no run.
+            RunError: As `refuse_taken` does.
         """
-        run = cls(path)
-        if run.path.exists() and any(run.path.iterdir()):
-            if not run.recipe_file.is_file():
-                raise RunError(
-                    f"{run.path} is not empty and holds no run, so nothing is written there. "
-                    f"Choose another directory with --run-dir."
-                )
-            if not overwrite:
-                raise RunError(
-                    f"There is a run in {run.path} already. Choose another directory with "
-                    f"--run-dir, or replace the earlier run with --overwrite."
-                )
-            shutil.rmtree(run.path)
-        run.path.mkdir(parents=True, exist_ok=True)
-        return run
+        self.refuse_taken(overwrite)
+        if self.path.exists():
+            shutil.rmtree(self.path)
+        self.path.mkdir(parents=True)
 
     @classmethod
     def is_run(cls, path: str | Path) -> bool:

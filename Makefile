@@ -1,0 +1,63 @@
+# Everything is set up in .venv, from nothing but Python 3.11 or newer.
+#
+#   make demo    train, evaluate, export and use a digit classifier, on TensorFlow
+#   make test    all tests, on TensorFlow, JAX and PyTorch
+#   make check   format, lint, types and the tests on one backend: before every commit
+#   make bench   the benchmarks whose results the README quotes
+#   make golden  refresh the golden texts in tests/golden; review the difference
+
+PYTHON ?= python3
+BACKENDS := tensorflow jax torch
+BACKEND ?= tensorflow
+BIN := .venv/bin
+INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
+
+.PHONY: demo test check lint bench golden clean
+
+demo: .venv/demo.installed
+	KERAS_BACKEND=tensorflow $(BIN)/keras-convnext train recipes/quickstart/digits.yaml \
+	    --run-dir runs/demo --overwrite
+	KERAS_BACKEND=tensorflow $(BIN)/keras-convnext predict runs/demo examples/digit.png --top 3
+	@echo "Look at runs/demo/report: curves.png, confusion_matrix.png and mistakes.png."
+
+test: .venv/test.installed
+	@set -e; for backend in $(BACKENDS); do \
+	    echo "== $$backend"; \
+	    if [ $$backend = tensorflow ]; then only=; else only="not backend_free"; fi; \
+	    KERAS_BACKEND=$$backend $(BIN)/python -m pytest -m "$$only"; \
+	done
+
+check: lint
+	KERAS_BACKEND=$(BACKEND) $(BIN)/python -m pytest -m "not slow"
+
+lint: .venv/test.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: .venv/test.installed
+	@set -e; for backend in $(BACKENDS); do \
+	    KERAS_BACKEND=$$backend $(BIN)/python benchmarks/forward.py --save; \
+	done
+	$(BIN)/python benchmarks/digits.py --save
+
+golden: .venv/test.installed
+	UPDATE_GOLDEN=1 KERAS_BACKEND=$(BACKEND) $(BIN)/python -m pytest -m golden
+
+clean:
+	rm -rf .venv runs
+
+.venv/created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "Python 3.11 or newer is needed; name it with: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@touch $@
+
+.venv/demo.installed: .venv/created pyproject.toml constraints.txt
+	$(INSTALL) '.[train]'
+	@touch $@
+
+.venv/test.installed: .venv/created pyproject.toml constraints.txt
+	$(INSTALL) '.[test]'
+	@touch $@

@@ -1,0 +1,16 @@
+"""Depthwise convolution for PyTorch: one call that also adds the bias."""
+
+import torch
+
+
+def depthwise_conv2d(inputs, kernel, bias=None):
+    """Same arguments and result as `kernels.depthwise_conv2d`."""
+    # Permuting moves no data: what PyTorch sees is a tensor in its channels-last memory format.
+    outputs = torch.nn.functional.conv2d(
+        inputs.permute(0, 3, 1, 2),
+        kernel.permute(2, 3, 0, 1),
+        bias,
+        padding=(kernel.shape[0] // 2, kernel.shape[1] // 2),
+        groups=kernel.shape[2],
+    )
+    return outputs.permute(0, 2, 3, 1)
