@@ -1,5 +1,6 @@
 import keras
 from keras import ops
+from keras.dtype_policies import DTypePolicyMap
 
 from keras_convnext.layers.depthwise_conv2d import DepthwiseConv2D
 from keras_convnext.layers.initializers import LAYER_NORM_EPSILON, weight_initializer
@@ -82,8 +83,11 @@ class Block(keras.layers.Layer):
             self.layer_scale.build(input_shape)
 
     def _dense(self, units, name):
+        policy = self.dtype_policy
+        if isinstance(policy, DTypePolicyMap):  # as `get_config` writes it when quantized
+            policy = policy[f"{self.path}/{name}"]
         return keras.layers.Dense(
-            units, kernel_initializer=weight_initializer(), dtype=self.dtype_policy, name=name
+            units, kernel_initializer=weight_initializer(), dtype=policy, name=name
         )
 
     def call(self, inputs, training=False):
@@ -103,7 +107,19 @@ class Block(keras.layers.Layer):
     def get_config(self):
         return {
             **super().get_config(),
+            "dtype": keras.dtype_policies.serialize(self._policy_with_quantized_parts()),
             "kernel_size": self.kernel_size,
             "drop_path_rate": self.drop_path_rate,
             "layer_scale_init_value": self.layer_scale_init_value,
         }
+
+    def _policy_with_quantized_parts(self):
+        """Returns the block's policy; after `model.quantize`, with those of its dense layers."""
+        dense_layers = (self.pointwise_conv_1, self.pointwise_conv_2) if self.built else ()
+        quantized = {
+            layer.path: layer.dtype_policy for layer in dense_layers if layer.quantization_mode
+        }
+        if not quantized:
+            return self.dtype_policy
+        of_the_rest = getattr(self.dtype_policy, "default_policy", self.dtype_policy)
+        return DTypePolicyMap(of_the_rest, quantized)
