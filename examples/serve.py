@@ -15,5 +15,6 @@ answer = served.signatures["serve_files"](
     files=tf.constant([Path(file).read_bytes() for file in files])
 )
 for file, labels, scores in zip(files, answer["labels"], answer["scores"], strict=True):
-    best = [f"{label.decode()} {score:.1%}" for label, score in zip(labels.numpy(), scores.numpy())]
-    print(file, *best, sep="  ")
+    print(file)
+    for label, score in zip(labels.numpy(), scores.numpy(), strict=True):
+        print(f"  {label.decode()}  {score:.1%}")

@@ -6,6 +6,7 @@ wait for a backend.
 
 import json
 import logging
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,8 @@ from keras_convnext.console import console as notices
 from keras_convnext.errors import UserError
 from keras_convnext.runtime import start_quietly
 
-results = Console()
+# A pipe has no width; without one, rich would fold tables at 80 columns.
+results = Console(width=None if sys.stdout.isatty() else 200)
 app = typer.Typer(
     help="ConvNeXt for Keras 3: train, evaluate, predict and export.",
     no_args_is_help=True,
@@ -78,7 +80,6 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a run or a model."""
-    _one_of("--checkpoint", checkpoint, ("last", "best"))
     _one_of("--on-bad-image", on_bad_image, ("error", "skip"))
     start_quietly()
     from keras_convnext import runs
@@ -99,7 +100,6 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Name what images show, most probable first."""
-    _one_of("--checkpoint", checkpoint, ("last", "best"))
     start_quietly()
     from keras_convnext.serving.predictor import Predictor
 
@@ -132,7 +132,6 @@ def export(
     checkpoint: Checkpoint = "last",
 ) -> None:
     """Write a run or a model in a form that can be served."""
-    _one_of("--checkpoint", checkpoint, ("last", "best"))
     start_quietly()
     from keras_convnext import runs
 

@@ -16,6 +16,7 @@ from keras_convnext.variants import get_variant
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # NumPy takes no greater one
 Range = tuple[Positive, Positive]
 Stages = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 
@@ -31,7 +32,9 @@ class Section(BaseModel):
     @classmethod
     def _no_yes_or_no(cls, value, info):
         # YAML reads on, off, yes and no as booleans, and pydantic takes those for 1 and 0.
-        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
+        values = value if isinstance(value, list) else [value]
+        is_bool = cls.model_fields[info.field_name].annotation is bool
+        if not is_bool and any(isinstance(one, bool) for one in values):
             raise ValueError("expected a value, not a yes or no")
         return value
 
@@ -45,7 +48,7 @@ class Runtime(Section):
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
         "float32", description="Dtype policy of the network."
     )
-    seed: int = Field(0, ge=0, description="Seed of the weights, the order and the augmentation.")
+    seed: Seed = Field(0, description="Seed of the weights, the order and the augmentation.")
 
 
 class Model(Section):
@@ -119,7 +122,7 @@ class Data(Section):
     test_fraction: float = Field(
         0.2, gt=0, lt=1, description="Share held out, where the source has no split of its own."
     )
-    split_seed: int = Field(0, ge=0, description="Seed of that split.")
+    split_seed: Seed = Field(0, description="Seed of that split.")
 
     @model_validator(mode="after")
     def _path_where_needed(self):
@@ -216,7 +219,7 @@ class Recipe(Section):
     """A whole training run. See `load_recipe`."""
 
     name: str = Field(
-        pattern=r"^[\w.-]+$", description="Name of the run's directory: letters, digits, ., _, -."
+        pattern=r"^\w[\w.-]*$", description="Name of the run's directory: letters, digits, _, ., -."
     )
     runtime: Runtime = Runtime()
     model: Model

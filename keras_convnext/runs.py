@@ -111,8 +111,12 @@ def evaluate(
     """
     predictor = Predictor.load(source, checkpoint)
     if data is None:
-        split = load_splits(RunDirectory.open(source).recipe().data)[1]
-        return _evaluate_split(predictor, split)
+        if not RunDirectory.is_run(source):
+            raise UserError(
+                f"{source} belongs to no run, so it has no validation images of its own. Pass "
+                f"`data` (--data on the command line), a folder with one folder of images a class."
+            )
+        return _evaluate_split(predictor, load_splits(RunDirectory.open(source).recipe().data)[1])
     if RunDirectory.is_run(source):
         return _evaluate_split(predictor, image_folder(data, on_bad_image, predictor.class_names))
     split = image_folder(data, on_bad_image)

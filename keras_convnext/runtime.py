@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from keras_convnext.errors import MissingPackage, UserError
 from keras_convnext.recipe import Runtime
 
+BACKENDS = ("tensorflow", "jax", "torch")
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "keras-cv", "numpy", "keras-convnext")
 
 
@@ -39,7 +40,9 @@ def choose_backend(name: str | None) -> None:
         )
     chosen = name or settled
     if chosen is not None:
-        if chosen in ("tensorflow", "jax", "torch") and not importlib.util.find_spec(chosen):
+        if chosen not in BACKENDS:
+            raise UserError(f"{by} {chosen!r}; it must be one of {', '.join(BACKENDS)}.")
+        if not importlib.util.find_spec(chosen):
             raise MissingPackage(f"The backend {chosen!r}", chosen)
         os.environ["KERAS_BACKEND"] = chosen
 

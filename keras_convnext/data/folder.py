@@ -1,6 +1,7 @@
 """A folder of images, one folder a class: what is in it, and everything it can hold wrongly."""
 
 import logging
+import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,8 @@ from keras_convnext.errors import DataError
 logger = logging.getLogger(__name__)
 
 CHECKING_THREADS = 16
+# The node and the operation that TensorFlow puts around what was wrong.
+TENSORFLOWS_CONTEXT = re.compile(r"^\{\{.*?\}\}\s*|\s*\[Op:.*", re.DOTALL)
 
 
 def existing(path: str | Path) -> Path:
@@ -44,8 +47,8 @@ def list_classes(folder: Path) -> dict[str, list[str]]:
     empty = [name for name, files in files_of.items() if not files]
     if empty:
         raise DataError(
-            f"{_counted(len(empty), 'class folder')} in {folder} hold no files: "
-            f"{_shortened(empty)}. Add images or remove the folders."
+            f"There are class folders in {folder} without files: {_shortened(empty)}. Add images "
+            f"or remove the folders."
         )
     return files_of
 
@@ -57,8 +60,8 @@ def refuse_unknown_classes(
     unknown = [name for name in classes if name not in known]
     if unknown:
         raise DataError(
-            f"{folder} holds {_counted(len(unknown), 'class folder')} that the training images "
-            f"lack: {_shortened(unknown)}. The classes trained on are: {_shortened(known)}."
+            f"{folder} holds classes that the training images lack: {_shortened(unknown)}. The "
+            f"classes trained on are: {_shortened(known)}."
         )
 
 
@@ -117,7 +120,7 @@ def _fault(file: str) -> str | None:
     try:
         decode_rgb(tf.io.read_file(file))
     except tf.errors.OpError as error:
-        return error.message.split("}} ")[-1].splitlines()[0].removesuffix(" [Op:DecodeImage]")
+        return TENSORFLOWS_CONTEXT.sub("", error.message).rstrip(". ")
     return None
 
 

@@ -70,8 +70,9 @@ def confusion_matrix(evaluation: Evaluation):
     title = f"top-1 {evaluation.top(1):.2%} of {len(evaluation.labels):,} images"
     axes.set(xlabel="taken for", ylabel="true class", title=title)
     if classes <= CLASSES_NAMED:
-        axes.set_xticks(range(classes), evaluation.class_names, rotation=45, ha="right")
-        axes.set_yticks(range(classes), evaluation.class_names)
+        names = evaluation.class_names
+        axes.set_xticks(range(classes), names, rotation=45, ha="right", parse_math=False)
+        axes.set_yticks(range(classes), names, parse_math=False)
         for row, column in zip(*np.nonzero(counts), strict=True):
             colour = "white" if shares[row, column] > 0.5 else "black"
             text = {"ha": "center", "va": "center", "color": colour}
@@ -98,7 +99,8 @@ def mistakes(evaluation: Evaluation, image: Callable[[int], np.ndarray]):
         taken_for = evaluation.predictions[index]
         confidence = evaluation.probabilities[index, taken_for]
         truth = names[evaluation.labels[index]]
-        axes.set_title(f"{truth}, taken for\n{names[taken_for]} ({confidence:.0%})", fontsize=9)
+        title = f"{truth}, taken for\n{names[taken_for]} ({confidence:.0%})"
+        axes.set_title(title, fontsize=9, parse_math=False)
     return figure
 
 

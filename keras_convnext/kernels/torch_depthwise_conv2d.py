@@ -2,9 +2,15 @@
 
 import torch
 
+from keras_convnext.kernels.depthwise_conv2d import reference
+
 
 def depthwise_conv2d(inputs, kernel, bias=None):
     """Same arguments and result as `kernels.depthwise_conv2d`."""
+    if torch.compiler.is_compiling():
+        # The compiler adds the bias on the way by itself; and given the call below, that of
+        # PyTorch 2.13 fails on the second image size, when it makes the sizes symbolic.
+        return reference(inputs, kernel, bias)
     # Permuting moves no data: what PyTorch sees is a tensor in its channels-last memory format.
     outputs = torch.nn.functional.conv2d(
         inputs.permute(0, 3, 1, 2),

@@ -94,7 +94,7 @@ def ConvNeXt(
     return model
 
 
-def create_model(name: str, **kwargs) -> keras.Model:
+def create_model(name: str, /, **kwargs) -> keras.Model:
     """Builds a model of `list_models()` by its name.
 
     Args:

@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_convnext.errors import UserError
+
 
 def with_probabilities(model: keras.Model) -> keras.Model:
     """Returns a model that gives probabilities, with the layers and weights of `model`.
@@ -11,7 +13,7 @@ def with_probabilities(model: keras.Model) -> keras.Model:
             last layer without activation, or probabilities already, from softmax or sigmoid.
 
     Raises:
-        ValueError: If it cannot be told which of the two the model gives.
+        UserError: If it cannot be told which of the two the model gives.
 
     Example:
         >>> classifier = with_probabilities(ConvNeXtTiny(classifier_activation=None))
@@ -25,7 +27,7 @@ def with_probabilities(model: keras.Model) -> keras.Model:
     if activation is keras.activations.linear:
         softmax = keras.layers.Softmax(dtype=last.compute_dtype, name="probabilities")
         return keras.Model(model.input, softmax(model.output), name=model.name)
-    raise ValueError(
+    raise UserError(
         f"It cannot be told whether {model.name!r} gives logits or probabilities. Its last layer "
         f"must be a Dense layer or an activation: linear for logits, softmax or sigmoid for "
         f"probabilities. Received: {last.name!r}, a {type(last).__name__} layer."

@@ -10,11 +10,12 @@ import tensorflow as tf
 
 from keras_convnext.data.decoding import FORMATS, decode_rgb
 from keras_convnext.data.preprocessing import evaluation_image
-from keras_convnext.errors import DataError, RunError
+from keras_convnext.errors import DataError, RunError, UserError
 from keras_convnext.models import with_probabilities
 from keras_convnext.training.run_directory import RunDirectory
 
 BATCH_SIZE = 32
+CHECKPOINTS = ("last", "best")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +59,18 @@ class Predictor:
 
         Raises:
             RunError: If there is no such run or model.
+            UserError: If there is no such checkpoint, or the model is no classifier that can be
+                used without knowing more; see `of_model`.
         """
+        if checkpoint not in CHECKPOINTS:
+            raise UserError(
+                f"`checkpoint` must be one of {', '.join(CHECKPOINTS)}. Received: {checkpoint!r}."
+            )
         if not RunDirectory.is_run(source):
             return cls.of_model(_load_model(Path(source)))
         run = RunDirectory.open(source)
         data = run.recipe().data
-        model = _load_model({"last": run.last_model, "best": run.best_model}[checkpoint])
+        model = _load_model(run.best_model if checkpoint == "best" else run.last_model)
         return cls(
             with_probabilities(model), run.class_names(), data.image_size, data.crop_fraction
         )
@@ -85,19 +92,22 @@ class Predictor:
             crop_fraction: The centre crop's share of the resized image, below 384 pixels.
 
         Raises:
-            ValueError: If the names are not as many as the classes, or the model takes images of
+            UserError: If the names are not as many as the classes, or the model takes images of
                 any size and none is given.
         """
         classes = model.output_shape[-1]
         names = tuple(class_names or map(str, range(classes)))
         if len(names) != classes:
-            raise ValueError(
+            raise UserError(
                 f"`class_names` must name every class of the model. "
                 f"Received {len(names)} names for {classes} classes."
             )
         size = image_size or model.input_shape[1]
         if size is None:
-            raise ValueError("The model takes images of any size; pass `image_size` in pixels.")
+            raise UserError(
+                f"{model.name!r} takes images of any size, so the size to bring them to must be "
+                f"given: Predictor.of_model(model, image_size=...), in pixels."
+            )
         return cls(with_probabilities(model), names, size, crop_fraction)
 
     def predict(
@@ -146,4 +156,7 @@ def _load_model(path: Path) -> keras.Model:
             f"recipe.yaml, and last.keras once its first epoch has ended."
         )
     # Not compiled: a file compiled by another backend may hold an optimizer this one cannot read.
-    return keras.saving.load_model(path, compile=False)
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except Exception as error:  # Keras raises what the file's inside happens to lead to
+        raise RunError(f"{path} cannot be loaded as a Keras model: {error}") from error

@@ -33,9 +33,11 @@ class RunDirectory:
         Args:
             overwrite: Whether an earlier run may be replaced. What is no run never is.
         """
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"{self.path} is a file; choose a directory with --run-dir.")
         if not self.path.exists() or not any(self.path.iterdir()):
             return
-        if not self.recipe_file.is_file():
+        if not self.is_run(self.path):
             raise RunError(
                 f"{self.path} is not empty and holds no run, so nothing is written there. "
                 f"Choose another directory with --run-dir."
@@ -47,7 +49,9 @@ class RunDirectory:
             )
 
     def create(self, overwrite: bool = False) -> None:
-        """Makes the directory of a new run, and its parents; an earlier run in it is removed.
+        """Makes the directory of a new run, and its parents.
+
+        What an earlier run wrote is removed; anything else in the directory stays.
 
         Args:
             overwrite: Whether there may be an earlier run.
@@ -56,14 +60,20 @@ class RunDirectory:
             RunError: As `refuse_taken` does.
         """
         self.refuse_taken(overwrite)
-        if self.path.exists():
-            shutil.rmtree(self.path)
-        self.path.mkdir(parents=True)
+        self.path.mkdir(parents=True, exist_ok=True)
+        for written in vars(self).values():
+            if written == self.path:
+                continue
+            if written.is_dir():
+                shutil.rmtree(written)
+            else:
+                written.unlink(missing_ok=True)
 
     @classmethod
     def is_run(cls, path: str | Path) -> bool:
         """Whether a run was started in this directory."""
-        return cls(path).recipe_file.is_file()
+        run = cls(path)
+        return run.recipe_file.is_file() and run.plan_file.is_file()
 
     @classmethod
     def open(cls, path: str | Path) -> "RunDirectory":
@@ -73,7 +83,7 @@ class RunDirectory:
             RunError: If there is no run in it.
         """
         if not cls.is_run(path):
-            raise RunError(f"There is no run in {path}: it holds no recipe.yaml.")
+            raise RunError(f"There is no run in {path}: it holds no recipe.yaml and plan.json.")
         return cls(path)
 
     def recipe(self) -> Recipe:

@@ -1,0 +1,94 @@
+"""What all tests share. One process tests one backend, the one KERAS_BACKEND names."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# PyTorch's idle OpenMP threads would spin on the cores that tf.data needs: ten times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import keras  # before TensorFlow: under PyTorch, torch has to be imported first
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_convnext.recipe import load_recipe
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "golden: compares text with a file under tests/golden")
+
+
+def pytest_report_header():
+    return f"Keras {keras.__version__} on {keras.backend.backend()}"
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def toy():
+    """Sizes of a network small enough for every test; layer scale is large enough to matter."""
+    return {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "layer_scale_init_value": 0.5}
+
+
+GOLDEN = Path(__file__).parent / "golden"
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+@pytest.fixture(scope="session")
+def recipes() -> Path:
+    """The folder of the recipes that ship with the repository."""
+    return RECIPES
+
+
+@pytest.fixture(scope="session")
+def matches_golden():
+    """Compares text with a file under tests/golden/; UPDATE_GOLDEN=1 writes it instead."""
+
+    def compare(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if os.environ.get("UPDATE_GOLDEN") == "1":
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert text == path.read_text(encoding="utf-8"), f"UPDATE_GOLDEN=1 rewrites {name}"
+
+    return compare
+
+
+@pytest.fixture(scope="session")
+def write_images():
+    """Writes `{"train/cat/1.png": value}` below a folder, each an image of noise about a value."""
+
+    def write(root: Path, values: dict[str, int], size: tuple[int, int] = (20, 16)) -> Path:
+        for name, value in values.items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            noise = np.random.default_rng(value).integers(-8, 8, (*size, 3))
+            Image.fromarray(np.clip(value + noise, 0, 255).astype("uint8")).save(path)
+        return root
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe():
+    """The digits recipe cut down to seconds: a network of two blocks, a fifth of the images."""
+
+    def load(*overrides: str):
+        settings = ["model.depths=[1,1]", "model.dims=[8,16]", "model.kernel_size=3"]
+        settings += ["data.image_size=16", "data.test_fraction=0.8"]
+        settings += ["schedule.epochs=2", "schedule.warmup_epochs=1"]
+        return load_recipe(RECIPES / "quickstart/digits.yaml", [*settings, *overrides])
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_recipe, tmp_path_factory):
+    """A run of the tiny recipe with all that a run leaves behind, and its evaluation."""
+    from keras_convnext import train
+
+    return train(tiny_recipe(), tmp_path_factory.mktemp("trained") / "run")

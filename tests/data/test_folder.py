@@ -1,0 +1,168 @@
+import logging
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from keras_convnext.data.folder import check_images, list_classes
+from keras_convnext.data.sources import image_folder, image_folders, load_splits
+from keras_convnext.errors import DataError
+from keras_convnext.recipe import Data
+
+pytestmark = pytest.mark.backend_free
+
+BOTH = {"train/cat/1.png": 30, "train/dog/1.png": 200, "val/cat/1.png": 60, "val/dog/1.png": 90}
+
+
+@pytest.fixture
+def broken(tmp_path, write_images):
+    """A folder of three images and two files that are none."""
+    write_images(tmp_path, {"cat/1.png": 10, "cat/2.png": 20, "dog/1.png": 30})
+    (tmp_path / "cat/notes.txt").write_text("no image")
+    (tmp_path / "dog/cut.png").write_bytes((tmp_path / "dog/1.png").read_bytes()[:100])
+    return tmp_path
+
+
+def test_classes_are_sorted_and_numbered(tmp_path, write_images):
+    write_images(tmp_path, {"zebra/1.png": 0, "Ant/1.png": 1, "bee/2.png": 2, "bee/10.png": 3})
+    split = image_folder(tmp_path)
+    assert split.class_names == ("Ant", "bee", "zebra")
+    assert split.labels.tolist() == [0, 1, 1, 2]
+    assert split.labels.dtype == np.int32
+    assert [split.name_of(i) for i in range(4)] == [
+        str(tmp_path / name) for name in ("Ant/1.png", "bee/10.png", "bee/2.png", "zebra/1.png")
+    ]
+
+
+def test_images_are_those_in_the_files(tmp_path, write_images):
+    write_images(tmp_path, {"a/1.png": 40, "b/1.png": 140, "b/2.bmp": 240})
+    split = image_folder(tmp_path)
+    for index in range(3):
+        pixels = np.asarray(Image.open(split.name_of(index)).convert("RGB"))
+        np.testing.assert_array_equal(split.image(tf.constant(index)), pixels)
+
+
+def test_formats_may_be_mixed(tmp_path, write_images):
+    names = ["a.png", "b.jpg", "c.JPEG", "d.bmp", "e.webp", "f.gif", "no_extension"]
+    write_images(tmp_path, {f"cat/{name}": 50 for name in names if name != "no_extension"})
+    (tmp_path / "cat/no_extension").write_bytes((tmp_path / "cat/a.png").read_bytes())
+    split = image_folder(tmp_path)
+    assert [name.rsplit("/")[-1] for name in split.files] == names
+    assert {split.image(tf.constant(i)).shape for i in range(len(names))} == {(20, 16, 3)}
+
+
+def test_names_may_hold_spaces_and_any_letters(tmp_path, write_images):
+    write_images(tmp_path, {"grüne Äpfel/Bild Nr. 1 (Kopie).png": 5, "猫/ねこ.png": 6})
+    split = image_folder(tmp_path)
+    assert split.class_names == ("grüne Äpfel", "猫")
+    assert [split.image(tf.constant(i)).shape for i in range(2)] == [(20, 16, 3)] * 2
+
+
+def test_folders_inside_a_class_belong_to_it(tmp_path, write_images):
+    write_images(tmp_path, {"cat/1.png": 0, "cat/black/young/1.png": 1, "dog/1.png": 2})
+    assert image_folder(tmp_path).labels.tolist() == [0, 0, 1]
+
+
+def test_hidden_files_and_folders_are_ignored(tmp_path, write_images):
+    write_images(tmp_path, {"cat/1.png": 0, ".cache/1.png": 1, "cat/.thumbnails/1.png": 2})
+    (tmp_path / "cat/.DS_Store").write_bytes(b"none")
+    (tmp_path / "readme.txt").write_text("beside the classes")
+    assert list_classes(tmp_path) == {"cat": [str(tmp_path / "cat/1.png")]}
+
+
+def test_both_parts_are_loaded(tmp_path, write_images):
+    write_images(tmp_path, {**BOTH, "train/eel/1.png": 7})  # a class that val lacks is no error
+    train, val = load_splits(Data(source="folder", path=str(tmp_path)))
+    assert train.class_names == val.class_names == ("cat", "dog", "eel")
+    assert val.labels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("missing", ["", "train", "val"])
+def test_a_missing_folder_is_named(tmp_path, write_images, missing):
+    root = write_images(tmp_path / "data", BOTH)
+    (root / missing).rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=f"There is no folder {root / missing}"):
+        image_folders(str(root))
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "data.zip").write_bytes(b"")
+    with pytest.raises(DataError, match="There is no folder"):
+        image_folder(tmp_path / "data.zip")
+
+
+def test_images_outside_of_class_folders_are_refused(tmp_path, write_images):
+    write_images(tmp_path, {"1.png": 0, "2.png": 1})
+    with pytest.raises(DataError, match="holds no class folders. Put the images of every class"):
+        image_folder(tmp_path)
+
+
+@pytest.mark.parametrize("empty", ["a", "ab"])
+def test_empty_classes_are_named(tmp_path, write_images, empty):
+    write_images(tmp_path, {"cat/1.png": 0})
+    for name in empty:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".hidden").write_text("")
+    with pytest.raises(DataError, match=f"without files: {', '.join(empty)}. Add images or"):
+        image_folder(tmp_path)
+
+
+def test_a_class_that_was_not_trained_on_is_named(tmp_path, write_images):
+    write_images(tmp_path, {**BOTH, "val/eel/1.png": 7})
+    expected = "val holds classes that the training images lack: eel. .* are: cat, dog."
+    with pytest.raises(DataError, match=expected):
+        image_folders(str(tmp_path))
+
+
+def test_long_lists_are_shortened(tmp_path, write_images):
+    write_images(tmp_path, {"cat/1.png": 0})
+    for number in range(7):
+        (tmp_path / f"empty{number}").mkdir()
+    with pytest.raises(DataError, match="empty0, empty1, empty2, empty3, empty4 and 2 more"):
+        image_folder(tmp_path)
+
+
+def test_the_first_file_that_is_no_image_is_named(broken):
+    with pytest.raises(DataError) as caught:
+        image_folder(broken)
+    message = str(caught.value)
+    assert "2 files of 5 cannot be read as images" in message
+    assert f"The first is {broken / 'cat/notes.txt'}: Unknown image file format" in message
+    assert "pass data.on_bad_image=skip" in message
+    assert "JPEG, PNG, BMP, WebP and GIF" in message
+    assert "\n" not in message and "Op:" not in message and "{{" not in message
+
+
+@pytest.mark.parametrize("contents", [b"", b"\xff\xd8\xff\xe0 cut", b"BM", b"BM" + bytes(40)])
+def test_a_fault_is_told_without_tensorflows_words(tmp_path, write_images, contents):
+    write_images(tmp_path, {"cat/1.png": 0})
+    (tmp_path / "cat/2.jpg").write_bytes(contents)
+    with pytest.raises(DataError, match=r"The first is .*2\.jpg: ") as caught:
+        image_folder(tmp_path)
+    assert "[Op:" not in str(caught.value) and "{{" not in str(caught.value)
+
+
+def test_files_that_are_no_images_are_skipped_on_request(broken, caplog):
+    with caplog.at_level(logging.WARNING):
+        split = image_folder(broken, on_bad_image="skip")
+    assert split.labels.tolist() == [0, 0, 1]
+    assert "Left out 2 files of 5" in caplog.text
+    assert "notes.txt" in caplog.text and "cut.png" in caplog.text
+
+
+def test_a_class_without_any_image_is_refused_even_when_skipping(broken):
+    (broken / "dog/1.png").unlink()
+    with pytest.raises(DataError, match="no files are left of the classes: dog"):
+        image_folder(broken, on_bad_image="skip")
+
+
+def test_good_images_are_passed_on_as_they_are(tmp_path, write_images):
+    files_of = list_classes(write_images(tmp_path, {"cat/1.png": 0, "dog/1.png": 1}))
+    assert check_images(files_of, "error") == files_of
+
+
+def test_a_file_that_may_not_be_read_is_named(tmp_path, write_images):
+    write_images(tmp_path, {"cat/1.png": 0})
+    (tmp_path / "cat/gone.png").symlink_to(tmp_path / "nowhere.png")  # a broken link is no file
+    assert image_folder(tmp_path).labels.tolist() == [0]

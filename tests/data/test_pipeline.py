@@ -1,0 +1,257 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_convnext.data.pipeline import evaluation_dataset, training_dataset
+from keras_convnext.data.preprocessing import evaluation_image
+from keras_convnext.data.sources import ArraySplit
+from keras_convnext.recipe import Augment, Data, RandAugment, RandomResizedCrop
+
+# Most of what is tested here is TensorFlow's work, whichever backend Keras has.
+backend_free = pytest.mark.backend_free
+
+IMAGES, CLASSES, SIZE, BATCH, EPOCHS = 20, 8, 8, 6, 3
+
+PLAIN = {
+    "random_resized_crop": None,
+    "horizontal_flip": 0.0,
+    "rand_augment": None,
+    "mixup_alpha": 0.0,
+    "cutmix_alpha": 0.0,
+}
+EVERYTHING = {
+    "random_resized_crop": RandomResizedCrop(area=(0.25, 1.0)),
+    "rand_augment": RandAugment(),
+    "mix_probability": 0.8,
+}
+
+
+@pytest.fixture(scope="module")
+def numbered():
+    """Images that are their own number all over, so that a batch tells which ones it holds."""
+    numbers = np.arange(IMAGES, dtype="uint8")
+    images = np.broadcast_to(numbers[:, None, None, None], (IMAGES, SIZE, SIZE, 3)).copy()
+    names = tuple("abcdefgh")
+    return ArraySplit(images, (numbers % CLASSES).astype("int32"), names)
+
+
+@pytest.fixture(scope="module")
+def noise():
+    images = np.random.default_rng(0).integers(0, 256, (IMAGES, 12, 16, 3), dtype="uint8")
+    labels = np.arange(IMAGES, dtype="int32") % CLASSES
+    return ArraySplit(images, labels, tuple("abcdefgh"))
+
+
+def batches(split, seed=0, epochs=EPOCHS, batch_size=BATCH, **augment):
+    """Builds the training pipeline anew and returns all its images and labels."""
+    data = Data(source="digits", image_size=SIZE, crop_fraction=1.0, batch_size=batch_size)
+    dataset = training_dataset(split, data, Augment(**augment), epochs, seed)
+    images, labels = zip(*dataset.as_numpy_iterator(), strict=True)
+    return np.stack(images), np.stack(labels)
+
+
+def order(split, **options):
+    """Returns the numbers of the images in the order they are trained on, one row an epoch."""
+    images, _ = batches(split, **PLAIN, **options)
+    return images[..., 0, 0, 0].reshape(options.get("epochs", EPOCHS), -1).astype(int)
+
+
+@backend_free
+def test_a_run_is_as_long_as_its_plan(numbered):
+    images, labels = batches(numbered, **PLAIN)
+    assert images.shape == (EPOCHS * (IMAGES // BATCH), BATCH, SIZE, SIZE, 3)
+    assert labels.shape == (EPOCHS * (IMAGES // BATCH), BATCH, CLASSES)
+    assert images.dtype == labels.dtype == np.float32
+
+
+@backend_free
+def test_shapes_are_known_before_a_batch_is_drawn(numbered):
+    data = Data(source="digits", image_size=SIZE, batch_size=BATCH)
+    images, labels = training_dataset(numbered, data, Augment(**EVERYTHING), 1, 0).element_spec
+    assert images.shape == (BATCH, SIZE, SIZE, 3) and images.dtype == tf.float32
+    assert labels.shape == (BATCH, CLASSES) and labels.dtype == tf.float32
+
+
+def test_labels_stay_with_their_images(numbered):
+    images, labels = batches(numbered, **PLAIN)
+    expected = numbered.labels[images[..., 0, 0, 0].astype(int)]
+    np.testing.assert_array_equal(labels, np.eye(CLASSES)[expected])
+
+
+@backend_free
+def test_every_epoch_takes_each_image_at_most_once(numbered):
+    for epoch in order(numbered):
+        assert len(epoch) == 18  # two images do not fill a batch
+        assert len(set(epoch)) == len(epoch)
+
+
+@backend_free
+def test_an_epoch_that_fills_its_batches_takes_every_image(numbered):
+    for epoch in order(numbered, batch_size=5):
+        assert sorted(epoch) == list(range(IMAGES))
+
+
+@backend_free
+def test_the_images_left_out_differ_from_epoch_to_epoch(numbered):
+    left_out = {frozenset(range(IMAGES)) - set(epoch) for epoch in order(numbered, epochs=8)}
+    assert len(left_out) > 4
+
+
+@backend_free
+def test_every_epoch_has_its_own_order(numbered):
+    first, second, third = order(numbered).tolist()
+    assert first != second != third != first
+
+
+@backend_free
+def test_every_image_is_as_likely_in_every_place(numbered):
+    places = order(numbered, epochs=400, batch_size=20)
+    counts = np.stack([np.bincount(place, minlength=IMAGES) for place in places.T])
+    # 20 expected in each of 400 cells: six deviations are never reached by chance.
+    assert abs(counts - 400 / IMAGES).max() < 6 * np.sqrt(400 / IMAGES)
+
+
+@backend_free
+def test_the_seed_fixes_the_order(numbered):
+    np.testing.assert_array_equal(order(numbered, seed=5), order(numbered, seed=5))
+    assert order(numbered, seed=5).tolist() != order(numbered, seed=6).tolist()
+
+
+@backend_free
+def test_without_augmentation_images_are_as_in_evaluation(noise):
+    images, labels = batches(noise, **PLAIN)
+    prepared = {evaluation_image(image, SIZE, 1.0).numpy().tobytes() for image in noise.images}
+    assert {image.tobytes() for image in images.reshape(-1, SIZE, SIZE, 3)} <= prepared
+    assert set(np.unique(labels)) == {0, 1}
+
+
+@backend_free
+def test_a_flip_mirrors_every_image(noise):
+    plain, _ = batches(noise, **PLAIN)
+    flipped, _ = batches(noise, **{**PLAIN, "horizontal_flip": 1.0})
+    np.testing.assert_array_equal(flipped, plain[..., ::-1, :])
+
+
+@backend_free
+def test_an_image_is_cropped_anew_in_every_epoch(noise):
+    augment = {**PLAIN, "random_resized_crop": RandomResizedCrop()}
+    images, _ = batches(noise, epochs=4, batch_size=IMAGES, **augment)
+    assert len({image.tobytes() for image in images.reshape(-1, SIZE, SIZE, 3)}) > 70  # of 80
+
+
+@pytest.fixture(scope="module")
+def augmented(noise):
+    """All augmentation at once, built while the network's policy is one of half precision."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        everything = batches(noise, seed=3, **EVERYTHING)
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"  # left as it was
+    finally:
+        keras.config.set_dtype_policy(before)
+    return everything
+
+
+def test_everything_at_once_gives_whole_images_and_labels(augmented):
+    images, labels = augmented
+    assert images.dtype == labels.dtype == np.float32
+    assert images.min() >= 0 and images.max() <= 255
+    assert images.max() > 100 and images.std() > 20
+    np.testing.assert_allclose(labels.sum(axis=-1), 1, rtol=1e-6)
+    assert labels.min() >= 0
+
+
+def test_everything_at_once_repeats_whatever_the_policy(augmented, noise):
+    images, labels = batches(noise, seed=3, **EVERYTHING)  # under float32
+    np.testing.assert_array_equal(images, augmented[0])
+    np.testing.assert_array_equal(labels, augmented[1])
+
+
+@backend_free
+def test_another_seed_augments_otherwise(augmented, noise):
+    images, labels = batches(noise, seed=4, **EVERYTHING)
+    assert not np.array_equal(images, augmented[0])
+    assert not np.array_equal(labels, augmented[1])
+
+
+@backend_free
+def test_rand_augment_changes_images_but_not_labels(noise):
+    plain = batches(noise, **PLAIN)
+    augmented = batches(noise, **{**PLAIN, "rand_augment": RandAugment(rate=1.0)})
+    changed = (plain[0] != augmented[0]).any(axis=(2, 3, 4))
+    assert changed.mean() > 0.7
+    np.testing.assert_array_equal(plain[1], augmented[1])
+
+
+@backend_free
+@pytest.mark.parametrize("kinds", ["colour", "geometric", "all"])
+def test_rand_augment_draws_from_the_kinds_asked_for(kinds):
+    # A light square on a dark ground: colour operations treat all pixels of one value alike, and
+    # geometric ones bring no value that was not between those two.
+    image = np.full((SIZE, SIZE, 3), 50, "uint8")
+    image[2:5, 3:6] = 200
+    split = ArraySplit(np.stack([image] * 18), np.zeros(18, "int32"), ("square",))
+    augment = {**PLAIN, "rand_augment": RandAugment(kinds=kinds, rate=1.0, magnitude=0.9)}
+    images, _ = batches(split, **augment)
+    ground = images[..., image[..., 0] == 50, :]
+    moved = np.ptp(ground, axis=2).max(axis=-1) > 1e-3
+    recoloured = (images.min(axis=(2, 3, 4)) < 49) | (images.max(axis=(2, 3, 4)) > 201)
+    assert moved.any() == (kinds != "colour")
+    assert recoloured.any() == (kinds != "geometric")
+
+
+@backend_free
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_images_are_mixed_as_their_labels_say(numbered, kind):
+    augment = {**PLAIN, f"{kind}_alpha": 1.0, "mix_probability": 1.0}
+    images, labels = batches(numbered, epochs=10, **augment)
+    values = images[..., 0]
+    if kind == "mixup":
+        assert np.ptp(values, axis=(2, 3)).max() < 1e-4  # each pixel has the same share
+    else:
+        np.testing.assert_array_equal(values, np.round(values))  # each pixel is of one image
+        assert np.ptp(values, axis=(2, 3)).max() > 0
+    assert (labels.max(axis=-1) < 1).mean() > 0.5
+    assert ((labels > 0).sum(axis=-1) <= 2).all()
+
+
+@backend_free
+@pytest.mark.parametrize(
+    "off", [{"mix_probability": 0.0}, {"mixup_alpha": 0.0, "cutmix_alpha": 0.0}]
+)
+def test_without_mixing_labels_stay_one_hot(noise, off):
+    _, labels = batches(noise, **{**PLAIN, "mixup_alpha": 0.8, "cutmix_alpha": 1.0, **off})
+    assert set(np.unique(labels)) == {0, 1}
+
+
+@backend_free
+@pytest.mark.parametrize(
+    ("cutmix_share", "cut"), [(0.0, 0.0), (0.5, 0.25), (1.0, 0.5)], ids=["mixup", "both", "cutmix"]
+)
+def test_batches_are_mixed_as_often_as_asked_for(numbered, cutmix_share, cut):
+    augment = {**PLAIN, "mixup_alpha": 1.0, "cutmix_alpha": 1.0, "mix_probability": 0.5}
+    images, _ = batches(numbered, epochs=100, cutmix_share=cutmix_share, **augment)
+    values = images[..., 0]
+    is_cut = (np.ptp(values, axis=(2, 3)) > 1e-3).any(axis=-1)
+    is_blended = (np.abs(values - np.round(values)) > 1e-3).any(axis=(1, 2, 3))
+    # 300 batches; four deviations of such a share, and some for cuts that cut nothing.
+    assert (is_cut | is_blended).mean() == pytest.approx(0.5, abs=4 * np.sqrt(0.25 / 300))
+    assert is_cut.mean() == pytest.approx(cut, abs=4 * np.sqrt(0.25 / 300))
+
+
+def test_evaluation_takes_every_image_once_and_in_order(noise):
+    dataset = evaluation_dataset(noise, SIZE, 1.0, batch_size=BATCH)
+    images, labels = zip(*dataset.as_numpy_iterator(), strict=True)
+    assert [len(batch) for batch in images] == [6, 6, 6, 2]
+    expected = [evaluation_image(image, SIZE, 1.0) for image in noise.images]
+    np.testing.assert_array_equal(np.concatenate(images), expected)
+    np.testing.assert_array_equal(np.concatenate(labels), np.eye(CLASSES)[noise.labels])
+    assert images[0].dtype == labels[0].dtype == np.float32
+
+
+@backend_free
+def test_evaluation_knows_its_shapes(noise):
+    images, labels = evaluation_dataset(noise, SIZE, 0.875).element_spec
+    assert images.shape == (None, SIZE, SIZE, 3)
+    assert labels.shape == (None, CLASSES)

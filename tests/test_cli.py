@@ -1,0 +1,231 @@
+"""Commands as a person types them. Most run in this process, which has its imports behind it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from keras_convnext import cli
+from keras_convnext.data.sources import digits
+from keras_convnext.variants import VARIANTS
+
+pytestmark = pytest.mark.backend_free
+
+
+@pytest.fixture
+def run_command(monkeypatch, capsys):
+    """Runs a command and returns its exit status, what it printed, and its notices."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["keras-convnext", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit:
+            cli.main()
+        return exit.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def digit(tmp_path_factory):
+    path = tmp_path_factory.mktemp("digit") / "digit.png"
+    Image.fromarray(digits()[1].images[0]).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path, write_images):
+    """A data set of two classes, light and dark."""
+    names = {}
+    for part, count in (("train", 6), ("val", 2)):
+        for number in range(count):
+            names[f"{part}/dark/{number}.png"] = 20 + number
+            names[f"{part}/light/{number}.jpg"] = 220 + number
+    return write_images(tmp_path / "images", names)
+
+
+def test_models_are_listed(run_command):
+    status, out, _ = run_command("models")
+    assert status == 0
+    for variant in VARIANTS.values():
+        assert variant.name in out and f"{variant.parameters:,}" in out
+
+
+def test_help_names_every_command(run_command):
+    status, out, _ = run_command("--help")
+    assert status == 0
+    for command in ("train", "evaluate", "predict", "export", "models", "recipe"):
+        assert command in out
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["train"], ["evaluate"], ["predict"], ["export"], ["models"], ["recipe", "check"]],
+    ids=" ".join,
+)
+def test_every_command_has_help_with_an_example(run_command, command):
+    status, out, _ = run_command(*command, "--help")
+    assert status == 0
+    assert "Example: keras-convnext" in out
+
+
+def test_a_recipe_is_checked(run_command, recipes):
+    path = recipes / "quickstart/digits.yaml"
+    status, out, _ = run_command("recipe", "check", path, "runtime.seed=3")
+    assert status == 0
+    assert out == f"{path}: no errors\n"
+
+
+def test_a_recipe_is_shown_as_it_can_be_read(run_command, recipes, tmp_path):
+    from keras_convnext import load_recipe
+
+    path = recipes / "quickstart/digits.yaml"
+    status, out, _ = run_command("recipe", "show", path, "runtime.seed=3")
+    assert status == 0
+    (tmp_path / "shown.yaml").write_text(out)
+    assert load_recipe(tmp_path / "shown.yaml") == load_recipe(path, ["runtime.seed=3"])
+
+
+def test_a_folder_is_trained_on_evaluated_and_used(run_command, recipes, folder, tmp_path):
+    run = tmp_path / "run"
+    settings = ["model={depths: [1, 1], dims: [8, 16], patch_size: 4}", f"data.path={folder}"]
+    settings += ["data.image_size=16", "data.batch_size=4", "schedule.epochs=2"]
+    settings += ["schedule.warmup_epochs=1", "augment.rand_augment.operations=1"]
+    recipe = recipes / "quickstart/folder.yaml"
+
+    status, out, notices = run_command("train", recipe, *settings, "--run-dir", run)
+    assert status == 0
+    assert "top-1" in out and f"report: {run / 'report'}" in out
+    assert f"SavedModel: {run / 'saved_model'}" in out
+    assert "12 training and 4 validation images of 2 classes" in notices
+    assert "epoch 1/2" in notices and "epoch 2/2" in notices
+    assert (run / "report/mistakes.png").is_file()
+
+    status, out, _ = run_command("evaluate", run, "--data", folder / "train", "--json")
+    assert (status, json.loads(out)["images"]) == (0, 12)
+
+    status, out, _ = run_command("predict", run, folder / "val/dark/0.png", "--json")
+    assert status == 0
+    assert set(json.loads(out)[str(folder / "val/dark/0.png")]) == {"dark", "light"}
+
+    status, out, notices = run_command("train", recipe, *settings, "--run-dir", run)
+    assert (status, out) == (1, "")
+    assert "There is a run in" in notices and "--overwrite" in notices
+
+
+def test_a_run_is_evaluated(run_command, trained):
+    run, evaluation = trained
+    status, out, _ = run_command("evaluate", run.path)
+    assert status == 0
+    assert f"{evaluation.top(1):.2%}" in out and "1,438" in out
+
+
+def test_figures_are_printed_as_json(run_command, trained):
+    run, evaluation = trained
+    status, out, _ = run_command("evaluate", run.path, "--json", "--checkpoint", "last")
+    assert status == 0
+    assert json.loads(out) == pytest.approx(evaluation.summary(), rel=1e-5)
+
+
+def test_images_are_named(run_command, trained, digit):
+    status, out, _ = run_command("predict", trained[0].path, digit, digit, "--top", 3)
+    assert status == 0
+    assert out.count("%") == 6
+
+
+def test_predictions_are_printed_as_json(run_command, trained, digit):
+    status, out, _ = run_command("predict", trained[0].path, digit, "--json", "--top", "10")
+    assert status == 0
+    probabilities = list(json.loads(out)[str(digit)].values())
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert sum(probabilities) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_run_is_exported(run_command, trained, tmp_path):
+    status, out, _ = run_command("export", trained[0].path, "--output", tmp_path / "served")
+    assert (status, out) == (0, f"{tmp_path / 'served'}\n")
+    assert (tmp_path / "served/saved_model.pb").is_file()
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("train nowhere.yaml", "There is no recipe nowhere.yaml."),
+        ("train {digits} schedule.epochs", "A setting is changed by section.key=value"),
+        ("train {digits} schedule.epoch=1", "Did you mean 'epochs'?"),
+        ("train {digits} runtime.backend=jax", "The backend should be 'jax', but"),
+        ("train {digits} --run-dir {home}", "is not empty and holds no run"),
+        ("train {folder} data.path=nowhere", "There is no folder nowhere"),
+        ("recipe check {digits} data.batch_size=0", "data.batch_size: Input should be greater"),
+        ("recipe show {home}", "cannot be read"),
+        ("evaluate nowhere", "nowhere is neither the directory of a run nor a .keras file"),
+        ("evaluate {run} --data nowhere", "There is no folder nowhere"),
+        ("evaluate {run} --checkpoint worst", "--checkpoint must be one of last, best"),
+        ("evaluate {run} --on-bad-image maybe", "--on-bad-image must be one of error, skip"),
+        ("evaluate {run}/last.keras", "data"),
+        ("predict {run} nowhere.png", "There is no file nowhere.png"),
+        ("predict {run} {digits}", "digits.yaml cannot be read as an image"),
+        ("predict {digits} {image}", "digits.yaml is neither the directory of a run"),
+        ("predict {text} {image}", "text.keras"),
+        ("export {run}", "exists already"),
+        ("export {run} --format onnx", "must be one of saved_model"),
+        ("export {run}/last.keras", "needs `path`"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_sentence(
+    run_command, trained, recipes, digit, tmp_path, command, sentence
+):
+    (tmp_path / "text.keras").write_text("no model")
+    places = {
+        "run": trained[0].path,
+        "digits": recipes / "quickstart/digits.yaml",
+        "folder": recipes / "quickstart/folder.yaml",
+        "home": tmp_path,
+        "text": tmp_path / "text.keras",
+        "image": digit,
+    }
+    status, out, notices = run_command(*command.format(**places).split())
+    assert (status, out) == (1, "")
+    assert sentence in notices
+    assert "Traceback" not in notices
+
+
+@pytest.mark.parametrize(
+    "command", ["evaluate", "predict RUN", "predict RUN x.png --top 0", "paint", "train --fast x"]
+)
+def test_a_command_typed_wrongly_has_another_status(run_command, command):
+    status, _, notices = run_command(*command.split())
+    assert status == 2
+    assert "Usage" in notices
+
+
+def test_a_run_directory_that_is_a_file_is_refused(run_command, recipes, tmp_path):
+    (tmp_path / "run").write_text("")
+    recipe = recipes / "quickstart/digits.yaml"
+    status, _, notices = run_command("train", recipe, "--run-dir", tmp_path / "run")
+    assert status == 1
+    assert str(tmp_path / "run") in notices
+
+
+def test_the_command_runs_on_its_own(trained, digit):
+    """In a process of its own, as from a shell: nothing but the result on the output stream."""
+    process = subprocess.run(
+        [sys.executable, "-m", "keras_convnext", "predict", trained[0].path, digit, "--json"],
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0
+    assert len(json.loads(process.stdout)[str(digit)]) == 5
+    assert process.stderr == ""
+
+
+def test_nothing_but_a_sentence_is_printed_for_a_missing_run(tmp_path):
+    process = subprocess.run(
+        [sys.executable, "-m", "keras_convnext", "evaluate", tmp_path],
+        capture_output=True,
+        text=True,
+    )
+    assert (process.returncode, process.stdout) == (1, "")
+    assert process.stderr.startswith(f"{tmp_path} is neither the directory of a run")
+    assert len(process.stderr.splitlines()) == 1

@@ -1,0 +1,283 @@
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from keras_convnext.errors import RecipeError
+from keras_convnext.recipe import load_recipe
+
+pytestmark = pytest.mark.backend_free
+
+RECIPES_IN_REPOSITORY = 2
+
+# The least a recipe must say.
+LEAST = """
+name: least
+model: {name: convnext_tiny}
+data: {source: digits}
+schedule: {}
+"""
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Loads a recipe given as text."""
+
+    def load(text, *overrides):
+        path = tmp_path / "recipe.yaml"
+        path.write_text(text)
+        return load_recipe(path, overrides)
+
+    return load
+
+
+@pytest.fixture
+def errors(load):
+    """Returns the message with which a recipe is refused."""
+
+    def errors(text, *overrides):
+        with pytest.raises(RecipeError) as caught:
+            load(text, *overrides)
+        return str(caught.value)
+
+    return errors
+
+
+@pytest.mark.golden
+def test_every_recipe_in_the_repository_resolves_to_its_golden_text(recipes, matches_golden):
+    found = sorted(recipes.rglob("*.yaml"))
+    assert len(found) == RECIPES_IN_REPOSITORY
+    for path in found:
+        overrides = ["data.path=DIR"] if "source: folder" in path.read_text() else []
+        matches_golden(f"recipes/{path.name}", load_recipe(path, overrides).to_yaml())
+
+
+def test_the_folder_recipe_asks_for_its_path(recipes):
+    with pytest.raises(RecipeError, match="pass data.path=DIR"):
+        load_recipe(recipes / "quickstart/folder.yaml")
+
+
+def test_defaults_are_the_papers(load):
+    recipe = load(LEAST)
+    assert (recipe.schedule.epochs, recipe.schedule.warmup_epochs) == (300, 20)
+    assert (recipe.schedule.learning_rate, recipe.schedule.final_learning_rate) == (4e-3, 1e-6)
+    assert (recipe.optimizer.weight_decay, recipe.optimizer.epsilon) == (0.05, 1e-8)
+    assert (recipe.augment.mixup_alpha, recipe.augment.cutmix_alpha) == (0.8, 1.0)
+    assert recipe.augment.label_smoothing == 0.1
+    assert recipe.augment.random_resized_crop.area == (0.08, 1.0)
+    assert recipe.model.architecture() == ((3, 3, 9, 3), (96, 192, 384, 768))
+
+
+def test_resolved_yaml_loads_as_the_same_recipe(load, recipes):
+    recipe = load_recipe(recipes / "quickstart/digits.yaml", ["runtime.backend=jax"])
+    assert load(recipe.to_yaml()) == recipe
+
+
+def test_every_error_is_listed_at_once(errors):
+    message = errors(
+        """
+        name: bad
+        model: {name: convnext_tony}
+        data: {source: digits, image_sise: 64, batch_size: many}
+        augment: {horizontal_flip: 1.5}
+        schedule: {epochs: 0, warmup_epochs: 0}
+        shedule: {}
+        """
+    )
+    assert "6 errors" in message.splitlines()[0]
+    assert "model.name: There is no model called 'convnext_tony'. Did you mean" in message
+    assert "'convnext_tiny'" in message
+    assert "data.image_sise: unknown key. Did you mean 'image_size'?" in message
+    assert "data.batch_size: Input should be a valid integer" in message
+    assert "Received: 'many'." in message
+    assert "augment.horizontal_flip: Input should be less than or equal to 1" in message
+    assert "schedule.epochs: Input should be greater than or equal to 1" in message
+    assert "shedule: unknown key. Did you mean 'schedule'?" in message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("model.depths=[1,1]", "model: give either `name`, or `depths` and `dims`"),
+        ("model.name=null", "model: give either `name`, or `depths` and `dims`"),
+        ("model={depths: [1, 1], dims: [8]}", "must both be given and be equally long"),
+        ("model={depths: [1, 1]}", "must both be given and be equally long"),
+        ("model={depths: [], dims: []}", "model.depths: Tuple should have at least 1 item"),
+        ("model={depths: [0], dims: [8]}", "model.depths.0: Input should be greater than"),
+        ("model.kernel_size=4", "model.kernel_size: the kernel must be odd"),
+        ("data.path=DIR", "the source 'digits' takes no `path`"),
+        ("data.source=folder", "the source 'folder' needs `path`; pass data.path=DIR"),
+        ("data.source=imagenet", "data.source: Input should be 'digits' or 'folder'"),
+        ("data.image_size=16", "needs at least 32 pixels"),
+        ("schedule.epochs=20", r"`warmup_epochs` (20) must be fewer than `epochs` (20)"),
+        ("augment.random_resized_crop.area=[1, 0.5]", "the first number must not exceed the"),
+        ("augment.random_resized_crop.area=[0.5, 2]", "cannot exceed 1"),
+        ("augment.random_resized_crop.sise=1", "unknown key. The keys here are: area, ratio."),
+        ("augment.rand_augment=5", "augment.rand_augment: expected keys indented below it"),
+        ("schedule=", "schedule: expected keys indented below it. Received: None."),
+        ("name=a/b", "name: String should match pattern"),
+        ("optimizer.weight_decay=.nan", "optimizer.weight_decay: Input should be a finite"),
+        ("optimizer.clip_norm=.inf", "optimizer.clip_norm: Input should be a finite number"),
+        ("runtime.backend=theano", "runtime.backend: Input should be 'tensorflow', 'jax' or"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused(errors, change, message):
+    assert message in errors(LEAST, change)
+
+
+@pytest.mark.parametrize("word", ["yes", "no", "on", "false"])
+@pytest.mark.parametrize("key", ["schedule.epochs", "model.drop_path_rate", "name", "data.path"])
+def test_yes_and_no_are_no_values(errors, key, word):
+    assert f"{key}: expected a value, not a yes or no" in errors(LEAST, f"{key}={word}")
+
+
+def test_yes_and_no_are_no_numbers_inside_a_list(errors):
+    assert "model.depths" in errors(LEAST, "model={depths: [yes, 2], dims: [8, 16]}")
+
+
+def test_a_switch_takes_yes_and_no(load):
+    assert load(LEAST, "export.saved_model=no").export.saved_model is False
+
+
+@pytest.mark.parametrize("number", ["4e-3", "4.0e-3", "0.004"])
+def test_a_float_may_be_written_without_a_dot(load, number):
+    text = LEAST.replace("schedule: {}", f"schedule: {{learning_rate: {number}}}")
+    assert load(text).schedule.learning_rate == 4e-3
+
+
+def test_a_name_of_digits_stays_a_name(load):
+    assert load(LEAST.replace("name: least", "name: 2026")).name == "2026"
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_a_name_that_is_no_directory_of_its_own_is_refused(errors, name):
+    assert "name:" in errors(LEAST, f"name={name}")
+
+
+@pytest.mark.parametrize("key", ["runtime.seed", "data.split_seed"])
+def test_a_seed_too_great_for_numpy_is_refused(errors, key):
+    assert f"{key}: Input should be less than" in errors(LEAST, f"{key}={2**32}")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: a\nname: b\n", "the key 'name' is given twice"),
+        ("data:\n  source: a\n  source: b\n", "the key 'source' is given twice"),
+        ("name: [\n", "is no valid YAML"),
+        ("a: 1\n---\nb: 2\n", "expected a single document"),
+        ("a: !!python/object:os.system x\n", "is no valid YAML"),
+        ("- name\n", "must hold sections such as `model:`"),
+        ("", "must hold sections such as `model:`"),
+        ("1: 2\n", "1: Keys should be strings"),
+    ],
+)
+def test_text_that_is_no_recipe_is_refused(errors, text, message):
+    assert message in errors(text)
+
+
+def test_files_that_cannot_be_read_are_refused(tmp_path):
+    with pytest.raises(RecipeError, match="There is no recipe .*nowhere.yaml"):
+        load_recipe(tmp_path / "nowhere.yaml")
+    with pytest.raises(RecipeError, match="cannot be read"):
+        load_recipe(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes("name: Zürich".encode("latin-1"))
+    with pytest.raises(RecipeError, match="cannot be read"):
+        load_recipe(tmp_path / "latin.yaml")
+
+
+def test_overrides_replace_what_the_file_says(load):
+    recipe = load(
+        LEAST,
+        "runtime.seed=7",  # a section the file does not name
+        "schedule.learning_rate=1e-3",
+        "augment.random_resized_crop.area=[0.5, 1.0]",  # nested
+        "augment.rand_augment=null",
+        "name=a-b",
+    )
+    assert recipe.runtime.seed == 7
+    assert recipe.schedule.learning_rate == 1e-3
+    assert recipe.augment.random_resized_crop.area == (0.5, 1.0)
+    assert recipe.augment.random_resized_crop.ratio == (3 / 4, 4 / 3)  # the default stays
+    assert recipe.augment.rand_augment is None
+    assert recipe.name == "a-b"
+
+
+def test_an_override_may_hold_an_equals_sign(load):
+    recipe = load(LEAST, "data.source=folder", "data.path=/images/size=64")
+    assert recipe.data.path == "/images/size=64"
+
+
+def test_an_override_below_null_makes_a_section(load):
+    text = LEAST + "augment: {rand_augment: null}\n"
+    assert load(text, "augment.rand_augment.operations=3").augment.rand_augment.operations == 3
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("schedule.epochs", "changed by section.key=value, such as schedule.epochs=10"),
+        ("=3", "Received: '=3'"),
+        ("schedule.epochs=[", "The value of schedule.epochs is no valid YAML"),
+        ("name.first=a", "names keys below 'name', which holds 'least'"),
+        ("shedule.epochs=3", "shedule: unknown key. Did you mean 'schedule'?"),
+        ("schedule.epoch=3", "schedule.epoch: unknown key. Did you mean 'epochs'?"),
+    ],
+)
+def test_an_override_that_does_not_fit_is_refused(errors, override, message):
+    assert message in errors(LEAST, override)
+
+
+def test_a_recipe_cannot_be_changed(load):
+    with pytest.raises(ValueError, match="frozen"):
+        load(LEAST).schedule.epochs = 3
+
+
+def test_every_key_is_described():
+    from keras_convnext import recipe
+
+    sections = [recipe.Section, *recipe.Section.__subclasses__()]
+    fields = [(s, n, f) for s in sections for n, f in s.model_fields.items()]
+    bare = [
+        f"{section.__name__}.{name}"
+        for section, name, field in fields
+        if section is not recipe.Recipe and not field.description
+    ]
+    assert len(fields) > 40
+    assert bare == []
+
+
+def test_yaml_of_a_recipe_is_plain(load):
+    assert yaml.safe_load(load(LEAST).to_yaml())["model"]["name"] == "convnext_tiny"
+
+
+def test_a_bad_recipe_is_refused_without_a_backend(tmp_path):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(LEAST + "shedule: {}\n")
+    began = time.monotonic()
+    process = subprocess.run(
+        [sys.executable, "-m", "keras_convnext", "recipe", "check", bad],
+        capture_output=True,
+        text=True,
+    )
+    seconds = time.monotonic() - began
+    assert process.returncode == 1
+    assert process.stdout == ""
+    assert "shedule: unknown key. Did you mean 'schedule'?" in process.stderr
+    assert "Traceback" not in process.stderr
+    assert seconds < 5, "importing a backend takes longer than this"
+    print(f"refused in {seconds:.2f} s")
+
+
+def test_loading_a_recipe_imports_no_backend(recipes):
+    script = (
+        "import sys; from keras_convnext import load_recipe; load_recipe(sys.argv[1]); "
+        "print({'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules))"
+    )
+    digits = recipes / "quickstart/digits.yaml"
+    process = subprocess.run(
+        [sys.executable, "-c", script, digits], capture_output=True, text=True, check=True
+    )
+    assert process.stdout.strip() == "set()"

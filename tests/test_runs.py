@@ -1,0 +1,235 @@
+"""The whole path, from a recipe to a served model, with every backend."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_convnext import evaluate, export, load_recipe, train
+from keras_convnext.data.sources import digits
+from keras_convnext.errors import DataError, RunError, UserError
+from keras_convnext.training.run_directory import RunDirectory
+from keras_convnext.training.trainer import build_model
+
+
+def weights(path):
+    return keras.saving.load_model(path, compile=False).get_weights()
+
+
+def metrics_but_seconds(run):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in run.metrics()]
+
+
+@pytest.fixture(scope="module")
+def held_out(tmp_path_factory):
+    """Five validation digits of every class as files, and a folder of only some classes."""
+    root = tmp_path_factory.mktemp("digits")
+    _, test = digits(0.8)
+    for name in test.class_names:
+        for number in np.flatnonzero(test.labels == int(name))[:5]:
+            for part in ("all", "some") if name in "37" else ("all",):
+                path = root / part / name / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(test.images[number]).save(path)
+    return root
+
+
+@pytest.fixture
+def earlier(tmp_path, tiny_recipe):
+    """The directory of an earlier run, with a file that a new one would not write."""
+    run = RunDirectory(tmp_path / "runs/digits")
+    run.create()
+    run.recipe_file.write_text(tiny_recipe().to_yaml())
+    run.plan_file.write_text("{}")
+    (run.path / "notes.txt").write_text("of the earlier run")
+    return run.path
+
+
+def test_a_run_leaves_all_that_is_needed_to_judge_it(trained, tiny_recipe):
+    run, evaluation = trained
+    assert {path.name for path in run.path.iterdir()} == {
+        "best.keras",
+        "classes.json",
+        "environment.json",
+        "last.keras",
+        "metrics.jsonl",
+        "plan.json",
+        "recipe.yaml",
+        "report",
+        "saved_model",
+    }
+    assert {path.name for path in run.report.iterdir()} == {
+        "confusion_matrix.png",
+        "curves.png",
+        "evaluation.json",
+        "mistakes.png",
+    }
+    assert (run.saved_model / "saved_model.pb").is_file()
+    assert run.recipe() == tiny_recipe()
+    assert run.class_names() == tuple("0123456789")
+    environment = json.loads(run.environment_file.read_text())
+    assert environment["backend"] == keras.backend.backend()
+    plan = json.loads(run.plan_file.read_text())
+    assert (plan["training_images"], plan["validation_images"]) == (359, 1438)
+    assert (plan["steps_per_epoch"], plan["total_steps"], plan["warmup_steps"]) == (5, 10, 5)
+    assert json.loads((run.report / "evaluation.json").read_text()) == evaluation.summary()
+
+
+def test_the_metrics_are_those_of_every_epoch(trained):
+    run, evaluation = trained
+    first, last = run.metrics()
+    assert list(first) == [
+        "epoch",
+        "seconds",
+        "accuracy",
+        "loss",
+        "val_accuracy",
+        "val_loss",
+        "learning_rate",
+    ]
+    assert (first["epoch"], last["epoch"]) == (1, 2)
+    # Five updates of warm-up end at the peak; five of the cosine at the final rate.
+    assert first["learning_rate"] == pytest.approx(4e-3)
+    assert last["learning_rate"] == pytest.approx(1e-6, rel=1e-3)
+    # The evaluation is of the weights after the last epoch.
+    assert evaluation.top(1) == pytest.approx(last["val_accuracy"])
+
+
+def test_a_run_repeats_with_its_seed(trained, tiny_recipe, earlier):
+    first, first_evaluation = trained
+    again, evaluation = train(tiny_recipe("export.saved_model=false"), earlier, overwrite=True)
+    assert not again.saved_model.exists()
+    assert not (earlier / "notes.txt").exists()  # nothing is left of the run that was here
+    assert metrics_but_seconds(again) == metrics_but_seconds(first)
+    for ours, theirs in zip(weights(again.last_model), weights(first.last_model), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(evaluation.probabilities, first_evaluation.probabilities)
+
+
+def test_a_run_is_evaluated_as_when_it_was_trained(trained):
+    run, evaluation = trained
+    again = evaluate(run.path)
+    np.testing.assert_allclose(again.probabilities, evaluation.probabilities, atol=1e-6)
+    assert again.summary()["mistakes"] == evaluation.summary()["mistakes"]
+
+
+def test_a_run_is_evaluated_on_a_folder(trained, held_out):
+    run, evaluation = trained
+    found = evaluate(run.path, held_out / "some")
+    assert found.labels.tolist() == [3] * 5 + [7] * 5  # numbered as in training
+    assert found.class_names == tuple("0123456789")
+    numbers = [int(path.stem) for path in sorted((held_out / "some").rglob("*.png"), key=str)]
+    np.testing.assert_allclose(found.probabilities, evaluation.probabilities[numbers], atol=1e-5)
+
+
+@pytest.mark.backend_free
+def test_the_best_state_is_evaluated_on_request(trained):
+    run, _ = trained
+    best = max(row["val_accuracy"] for row in run.metrics())
+    assert evaluate(str(run.path), checkpoint="best").top(1) == pytest.approx(best)
+
+
+@pytest.mark.backend_free
+def test_a_model_is_evaluated_on_a_folder(trained, held_out):
+    evaluation = evaluate(trained[0].last_model, held_out / "all")
+    assert evaluation.class_names == tuple("0123456789")
+    assert evaluation.summary()["images"] == 50
+
+
+@pytest.mark.backend_free
+def test_a_model_needs_as_many_class_folders_as_classes(trained, held_out):
+    with pytest.raises(DataError, match="10 classes apart, but .* holds 2 class folders"):
+        evaluate(trained[0].last_model, held_out / "some")
+
+
+@pytest.mark.backend_free
+def test_a_model_alone_has_no_validation_images(trained):
+    with pytest.raises(UserError, match="data"):
+        evaluate(trained[0].last_model)
+
+
+@pytest.mark.backend_free
+def test_a_run_is_not_evaluated_on_classes_it_does_not_know(trained, tmp_path, write_images):
+    write_images(tmp_path, {"3/1.png": 9, "x/1.png": 9})
+    with pytest.raises(DataError, match="that the training images lack: x"):
+        evaluate(trained[0].path, tmp_path)
+
+
+@pytest.mark.backend_free
+def test_bad_images_can_be_left_out_of_an_evaluation(trained, tmp_path, write_images):
+    write_images(tmp_path, {"3/1.png": 9})
+    (tmp_path / "3/2.png").write_text("no image")
+    with pytest.raises(DataError, match="2.png"):
+        evaluate(trained[0].path, tmp_path)
+    assert len(evaluate(trained[0].path, tmp_path, on_bad_image="skip").labels) == 1
+
+
+@pytest.mark.backend_free
+def test_a_run_is_exported(trained, tmp_path):
+    path = export(trained[0].path, tmp_path / "served/1", checkpoint="best")
+    assert path == tmp_path / "served/1"
+    assert (path / "saved_model.pb").is_file()
+
+
+@pytest.mark.backend_free
+def test_an_export_replaces_nothing(trained):
+    with pytest.raises(RunError, match="saved_model exists already"):
+        export(trained[0].path)
+
+
+@pytest.mark.backend_free
+def test_a_model_needs_a_place_to_be_exported_to(trained):
+    run, _ = trained
+    for source in (run.last_model, keras.saving.load_model(run.last_model, compile=False)):
+        with pytest.raises(UserError, match="needs `path`, the directory to write"):
+            export(source)
+
+
+@pytest.mark.backend_free
+def test_other_formats_are_refused(trained, tmp_path):
+    with pytest.raises(UserError, match="must be one of saved_model. Received: 'onnx'"):
+        export(trained[0].path, tmp_path / "model", format="onnx")
+
+
+@pytest.mark.backend_free
+def test_an_earlier_run_is_not_replaced_unasked(tiny_recipe, earlier, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where runs/ and the recipe's name lead to it
+    with pytest.raises(RunError, match="There is a run in runs/digits already"):
+        train(tiny_recipe())
+    assert (earlier / "notes.txt").exists()
+
+
+@pytest.mark.backend_free
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ("data={source: folder, path: nowhere, image_size: 16}", "There is no folder nowhere"),
+        ("data.batch_size=360", "359 training images, fewer than one batch of 360"),
+    ],
+)
+def test_what_cannot_be_trained_leaves_nothing_behind(tiny_recipe, tmp_path, change, error):
+    with pytest.raises(DataError, match=error):
+        train(tiny_recipe(change), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.backend_free
+def test_what_cannot_be_trained_does_not_cost_the_earlier_run(tiny_recipe, earlier):
+    with pytest.raises(DataError):
+        train(tiny_recipe("data.batch_size=360"), earlier, overwrite=True)
+    assert (earlier / "notes.txt").exists()
+
+
+@pytest.mark.backend_free
+def test_a_recipe_may_be_given_by_its_file(tmp_path):
+    with pytest.raises(UserError, match="There is no recipe"):
+        train(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.backend_free
+def test_every_recipes_network_can_be_built(recipes):
+    for path, change in (("digits", "runtime.seed=0"), ("folder", "data.path=DIR")):
+        recipe = load_recipe(recipes / f"quickstart/{path}.yaml", [change])
+        assert build_model(recipe.model, recipe.data.image_size, 5).output_shape == (None, 5)

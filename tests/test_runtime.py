@@ -1,0 +1,158 @@
+import importlib
+import importlib.util
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from keras_convnext import runtime
+from keras_convnext.errors import MissingPackage, UserError
+from keras_convnext.recipe import Runtime
+
+BACKEND = keras.backend.backend()
+OTHER = "jax" if BACKEND != "jax" else "torch"
+
+
+@pytest.fixture
+def before_keras(monkeypatch):
+    """As if Keras had not been imported yet; it is back when the test ends."""
+    monkeypatch.delitem(sys.modules, "keras")
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    return monkeypatch
+
+
+@pytest.fixture
+def restored_configuration():
+    policy, data_format = keras.config.dtype_policy(), keras.config.image_data_format()
+    yield
+    keras.config.set_dtype_policy(policy)
+    keras.config.set_image_data_format(data_format)
+
+
+def test_the_backend_keras_has_is_kept():
+    runtime.choose_backend(BACKEND)
+    runtime.choose_backend(None)
+    assert os.environ["KERAS_BACKEND"] == BACKEND
+
+
+def test_a_backend_is_refused_once_keras_has_another():
+    with pytest.raises(UserError, match=f"'{OTHER}', but Keras was imported with '{BACKEND}'"):
+        runtime.choose_backend(OTHER)
+    assert os.environ["KERAS_BACKEND"] == BACKEND
+
+
+@pytest.mark.backend_free
+def test_a_backend_is_chosen_before_keras_is_imported(before_keras):
+    before_keras.setenv("KERAS_BACKEND", "")  # so that it is put back
+    before_keras.delenv("KERAS_BACKEND")
+    runtime.choose_backend("torch")
+    assert os.environ["KERAS_BACKEND"] == "torch"
+    assert "keras" not in sys.modules
+
+
+@pytest.mark.backend_free
+def test_no_choice_leaves_it_to_keras(before_keras):
+    runtime.choose_backend(None)
+    assert "KERAS_BACKEND" not in os.environ
+
+
+@pytest.mark.backend_free
+def test_a_backend_that_disagrees_with_the_environment_is_refused(before_keras):
+    before_keras.setenv("KERAS_BACKEND", "jax")
+    with pytest.raises(UserError, match="the environment variable KERAS_BACKEND is 'jax'"):
+        runtime.choose_backend("torch")
+
+
+@pytest.mark.backend_free
+@pytest.mark.parametrize("by_environment", [True, False])
+def test_a_backend_that_is_not_installed_names_its_extra(before_keras, by_environment):
+    before_keras.setattr(importlib.util, "find_spec", lambda name: None)
+    if by_environment:
+        before_keras.setenv("KERAS_BACKEND", "jax")
+    with pytest.raises(MissingPackage, match=r"'jax' is not installed: .*keras-convnext\[jax\]"):
+        runtime.choose_backend(None if by_environment else "jax")
+
+
+@pytest.mark.backend_free
+def test_starting_without_tensorflow_names_the_extra(monkeypatch):
+    def not_there(name):
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setattr(importlib, "import_module", not_there)
+    with pytest.raises(MissingPackage, match=r"'keras', .* is not installed: .*\[train\]"):
+        runtime.start_quietly()
+
+
+@pytest.mark.backend_free
+def test_what_native_code_says_while_starting_is_kept_back(monkeypatch, capfd):
+    imports = []
+
+    def noisy(name):
+        os.write(2, b"native noise\n")
+        imports.append(name)
+        return importlib.__import__(name)
+
+    monkeypatch.setattr(importlib, "import_module", noisy)
+    runtime.start_quietly()
+    assert imports == ["keras", "tensorflow"]  # torch, which Keras may import, goes first
+    assert "native noise" not in capfd.readouterr().err
+
+
+@pytest.mark.backend_free
+def test_what_native_code_says_is_shown_if_starting_fails(monkeypatch, capfd):
+    def failing(name):
+        os.write(2, b"native noise\n")
+        raise ImportError("a library is broken")
+
+    monkeypatch.setattr(importlib, "import_module", failing)
+    with pytest.raises(ImportError, match="broken"):
+        runtime.start_quietly()
+    assert "native noise" in capfd.readouterr().err
+
+
+def test_a_run_is_configured(restored_configuration):
+    runtime.configure(Runtime(precision="mixed_bfloat16", seed=3))
+    keras.config.set_image_data_format("channels_first")
+    first = keras.random.uniform((4,))
+
+    runtime.configure(Runtime(precision="mixed_bfloat16", seed=3))
+    assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    assert keras.config.image_data_format() == "channels_last"
+    np.testing.assert_array_equal(
+        keras.ops.convert_to_numpy(first), keras.ops.convert_to_numpy(keras.random.uniform((4,)))
+    )
+
+    runtime.configure(Runtime(seed=4))
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_what_a_result_depends_on_is_described():
+    described = runtime.describe()
+    assert described["backend"] == BACKEND
+    assert described["packages"]["keras"] == keras.__version__
+    assert described["packages"][BACKEND]
+
+
+@pytest.mark.backend_free
+def test_a_package_that_is_not_there_has_no_version(monkeypatch):
+    monkeypatch.setattr(runtime, "PACKAGES", ("keras", "a-package-of-no-one"))
+    assert runtime.describe()["packages"] == {
+        "keras": keras.__version__,
+        "a-package-of-no-one": None,
+    }
+
+
+@pytest.mark.backend_free
+def test_a_backend_that_keras_does_not_know_is_refused_in_a_sentence(tmp_path):
+    process = subprocess.run(
+        [sys.executable, "-m", "keras_convnext", "evaluate", tmp_path],
+        env={**os.environ, "KERAS_BACKEND": "theano"},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 1
+    assert "theano" in process.stderr
+    assert "Traceback" not in process.stderr

@@ -1,0 +1,103 @@
+import io
+import json
+
+import keras
+import numpy as np
+import pytest
+from rich.console import Console
+
+from keras_convnext.training import callbacks
+from keras_convnext.training.callbacks import (
+    LearningRateLog,
+    MetricsLog,
+    ProgressBar,
+    StopWhenNotFinite,
+)
+from keras_convnext.training.schedules import WarmupCosine
+
+EPOCHS, STEPS, BATCH = 2, 3, 4
+
+
+def fit(*used, inputs=None, rate=0.1):
+    """Trains the smallest of models for two epochs of three updates."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(rate), loss="mse")
+    inputs = np.ones((STEPS * BATCH, 1), "float32") if inputs is None else inputs
+    targets = np.zeros((STEPS * BATCH, 1), "float32")
+    return model.fit(inputs, targets, BATCH, EPOCHS, verbose=0, shuffle=False, callbacks=list(used))
+
+
+def nan_at(update):
+    """Inputs of which the batch of one update, counted from 1, is not a number."""
+    inputs = np.ones((STEPS * BATCH, 1), "float32")
+    inputs[(update - 1) * BATCH : update * BATCH] = np.nan
+    return inputs
+
+
+def test_every_epoch_is_one_line_of_json(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("an earlier run\n")
+    history = fit(LearningRateLog(), MetricsLog(path)).history
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert [row["loss"] for row in rows] == history["loss"]
+    assert set(rows[0]) == {"epoch", "seconds", "loss", "learning_rate"}
+    assert 0 <= rows[0]["seconds"] <= rows[1]["seconds"]
+
+
+def test_the_learning_rate_of_a_schedule_is_logged(tmp_path):
+    fit(LearningRateLog(), MetricsLog(tmp_path / "log"), rate=WarmupCosine(0.1, 6, 3, final=0.01))
+    rows = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    # After three updates the cosine begins, at the peak; after six it has ended.
+    assert [row["learning_rate"] for row in rows] == pytest.approx([0.1, 0.01])
+
+
+def test_a_constant_learning_rate_is_logged():
+    assert fit(LearningRateLog(), rate=0.25).history["learning_rate"] == [0.25, 0.25]
+
+
+@pytest.mark.parametrize("update", [1, 3])
+def test_training_stops_at_the_update_whose_loss_is_not_a_number(update):
+    with pytest.raises(FloatingPointError, match=f"The loss became nan at update {update}\\."):
+        fit(StopWhenNotFinite(), inputs=nan_at(update))
+
+
+def test_training_stops_when_the_loss_is_infinite():
+    with pytest.raises(FloatingPointError, match=r"The loss became inf at update 1\."):
+        fit(StopWhenNotFinite(), inputs=np.full((STEPS * BATCH, 1), 1e30, "float32"))
+
+
+def test_a_finite_loss_stops_nothing():
+    assert len(fit(StopWhenNotFinite()).epoch) == EPOCHS
+
+
+def test_progress_is_one_line_an_epoch_where_there_is_no_terminal(capsys):
+    fit(ProgressBar(EPOCHS, STEPS, BATCH))
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert len(lines) == EPOCHS and out == ""
+    assert lines[0].startswith("epoch 1/2  loss ") and lines[1].startswith("epoch 2/2  loss ")
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    text = io.StringIO()
+    monkeypatch.setattr(
+        callbacks, "console", Console(file=text, force_terminal=True, width=200, color_system=None)
+    )
+    return text
+
+
+def test_progress_is_a_bar_on_a_terminal(terminal):
+    fit(ProgressBar(EPOCHS, STEPS, BATCH))
+    shown = terminal.getvalue()
+    assert "epoch 2/2" in shown and "6/6" in shown and "images/s" in shown and "loss" in shown
+    assert shown.endswith("\x1b[?25h")  # the cursor is shown again
+
+
+def test_the_terminal_is_given_back_when_training_fails(terminal):
+    bar = ProgressBar(EPOCHS, STEPS, BATCH)
+    with pytest.raises(FloatingPointError):
+        fit(StopWhenNotFinite(), bar, inputs=nan_at(2))
+    bar.close()
+    assert terminal.getvalue().endswith("\x1b[?25h")

@@ -1,0 +1,115 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_convnext.training.optimizers import AdamW
+from keras_convnext.training.plan import make_plan
+from keras_convnext.training.run_directory import RunDirectory
+from keras_convnext.training.trainer import build_model, compile_model, fit
+
+CLASSES = 3
+
+
+@pytest.fixture
+def settings(tiny_recipe):
+    return tiny_recipe(
+        "data.batch_size=4",
+        "optimizer.weight_decay=0.1",
+        "optimizer.beta_2=0.99",
+        "optimizer.clip_norm=5",
+        "schedule.learning_rate=0.01",
+        "augment.label_smoothing=0.2",
+    )
+
+
+@pytest.fixture
+def batch():
+    images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3)).astype("float32")
+    return images, np.eye(CLASSES, dtype="float32")[[0, 1, 2, 0]]
+
+
+def compiled(settings):
+    model = build_model(settings.model, settings.data.image_size, CLASSES)
+    compile_model(model, settings, make_plan(settings, 12, 4, CLASSES))
+    return model
+
+
+@pytest.mark.backend_free
+def test_the_network_is_the_recipes(settings):
+    model = build_model(settings.model, 16, CLASSES)
+    assert model.input_shape == (None, 16, 16, 3) and model.output_shape == (None, CLASSES)
+    assert model.get_layer("stages_1_blocks_0").drop_path_rate == settings.model.drop_path_rate
+    assert model.get_layer("head").activation is keras.activations.linear  # logits
+
+
+@pytest.mark.backend_free
+def test_a_named_network_has_its_size_and_its_name(tiny_recipe):
+    settings = tiny_recipe("model={name: convnext_tiny}", "data.image_size=32")
+    model = build_model(settings.model, 32, 1000)
+    assert (model.name, model.count_params()) == ("convnext_tiny", 28_589_128)
+
+
+@pytest.mark.backend_free
+def test_the_optimizer_is_the_recipes(settings):
+    optimizer = compiled(settings).optimizer
+    assert isinstance(optimizer, AdamW)
+    assert float(optimizer.weight_decay) == pytest.approx(0.1)
+    assert (optimizer.beta_2, optimizer.epsilon, optimizer.global_clipnorm) == (0.99, 1e-8, 5)
+    config = optimizer.get_config()["learning_rate"]["config"]
+    assert config == {"peak": 0.01, "total_steps": 6, "warmup_steps": 3, "final": 1e-6}
+
+
+@pytest.mark.backend_free
+def test_the_loss_takes_logits_and_smooths_the_labels(settings, batch):
+    model, (images, labels) = compiled(settings), batch
+    logits = model.predict_on_batch(images)
+    log_probabilities = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    smoothed = labels * 0.8 + 0.2 / CLASSES
+    expected = -(smoothed * log_probabilities).sum(axis=-1).mean()
+    assert model.test_on_batch(images, labels)[0] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    run.create()
+    return run
+
+
+def test_a_model_is_fitted(settings, batch, run):
+    # Any model will do; the networks' own training is tested with whole runs.
+    model = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.GlobalAveragePooling2D()])
+    model.add(keras.layers.Rescaling(1 / 255))
+    model.add(keras.layers.Dense(CLASSES))
+    plan = make_plan(settings, 12, 4, CLASSES)  # three updates in each of two epochs
+    compile_model(model, settings, plan)
+    starts = []
+
+    def epochs():
+        starts.append(True)
+        yield from [batch] * 6
+
+    spec = tuple(tf.TensorSpec(part.shape, tf.float32) for part in batch)
+    training = tf.data.Dataset.from_generator(epochs, output_signature=spec)
+    fit(model, training, tf.data.Dataset.from_tensors(batch), settings, plan, run)
+
+    first, last = run.metrics()
+    assert np.isfinite(list(first.values())).all()
+    assert last["val_loss"] < first["val_loss"]
+    assert run.best_model.is_file() and run.last_model.is_file()
+    # KerasCV draws otherwise when its pipeline is started again, so it must not be started twice.
+    assert len(starts) == 1
+
+
+@pytest.mark.backend_free
+def test_what_was_trained_stays_when_training_fails(settings, batch, run):
+    images, labels = batch
+    good = tf.data.Dataset.from_tensors((images, labels)).repeat(4)
+    bad = tf.data.Dataset.from_tensors((images * np.nan, labels)).repeat()
+    plan = make_plan(settings, 12, 4, CLASSES)  # three updates in each of two epochs
+    with pytest.raises(FloatingPointError, match="at update 5"):
+        fit(compiled(settings), good.concatenate(bad), good.take(1), settings, plan, run)
+    assert [row["epoch"] for row in run.metrics()] == [1]
+    weights = keras.saving.load_model(run.last_model, compile=False).get_weights()
+    assert all(np.isfinite(weight).all() for weight in weights)
