@@ -38,12 +38,13 @@ def held_out(tmp_path_factory):
 
 @pytest.fixture
 def earlier(tmp_path, tiny_recipe):
-    """The directory of an earlier run, with a file that a new one would not write."""
+    """The directory of an earlier run, with a model it exported and a file that is not its own."""
     run = RunDirectory(tmp_path / "runs/digits")
     run.create()
     run.recipe_file.write_text(tiny_recipe().to_yaml())
     run.plan_file.write_text("{}")
-    (run.path / "notes.txt").write_text("of the earlier run")
+    run.saved_model.mkdir()
+    (run.path / "notes.txt").write_text("of the person who looked at the run")
     return run.path
 
 
@@ -100,8 +101,8 @@ def test_the_metrics_are_those_of_every_epoch(trained):
 def test_a_run_repeats_with_its_seed(trained, tiny_recipe, earlier):
     first, first_evaluation = trained
     again, evaluation = train(tiny_recipe("export.saved_model=false"), earlier, overwrite=True)
-    assert not again.saved_model.exists()
-    assert not (earlier / "notes.txt").exists()  # nothing is left of the run that was here
+    assert not again.saved_model.exists()  # nothing is left of the run that was here,
+    assert (earlier / "notes.txt").exists()  # and what was not its own stays
     assert metrics_but_seconds(again) == metrics_but_seconds(first)
     for ours, theirs in zip(weights(again.last_model), weights(first.last_model), strict=True):
         np.testing.assert_array_equal(ours, theirs)
