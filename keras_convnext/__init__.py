@@ -5,6 +5,7 @@ imports a backend: KERAS_BACKEND may still be set afterwards.
 """
 
 import importlib
+import sys
 from typing import Any
 
 __version__ = "0.1.0"
@@ -18,7 +19,7 @@ _HOMES = {
     "ConvNeXtLarge": "models:ConvNeXtLarge",
     "ConvNeXtXLarge": "models:ConvNeXtXLarge",
     "Predictor": "serving.predictor:Predictor",
-    "callbacks": "training.callbacks",
+    "callbacks": "callbacks",
     "create_model": "models:create_model",
     "evaluate": "runs:evaluate",
     "export": "runs:export",
@@ -26,11 +27,19 @@ _HOMES = {
     "layers": "layers",
     "list_models": "variants:list_models",
     "load_recipe": "recipe:load_recipe",
-    "optimizers": "training.optimizers",
-    "schedules": "training.schedules",
+    "optimizers": "optimizers",
+    "schedules": "schedules",
     "train": "runs:train",
 }
 __all__ = list(_HOMES)
+
+
+# Keras finds the layers in a saved model by the names they are registered under, and they register
+# when they are imported. Where Keras is there already, so that no choice of backend is lost by it,
+# they are imported too: `keras.saving.load_model` then works right after `import keras_convnext`.
+if "keras" in sys.modules:
+    for _name in ("layers", "optimizers", "schedules"):
+        importlib.import_module(f"{__name__}.{_name}")
 
 
 def __getattr__(name: str) -> Any:

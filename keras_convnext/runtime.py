@@ -45,6 +45,8 @@ def choose_backend(name: str | None) -> None:
         if not importlib.util.find_spec(chosen):
             raise MissingPackage(f"The backend {chosen!r}", chosen)
         os.environ["KERAS_BACKEND"] = chosen
+    # PyTorch's threads would otherwise spin while they wait, and take the processors from tf.data.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def start_quietly(backend: str | None = None) -> None:

@@ -17,7 +17,7 @@ BACKENDS = {"keras", "tensorflow", "jax", "torch"}
 # What may import what: every row only the rows above it, and itself where it is one package.
 ROWS = [
     {"variants", "errors", "recipe", "console", "runtime"},
-    {"kernels"},
+    {"kernels", "optimizers", "schedules", "callbacks"},
     {"layers"},
     {"models"},
     {"data", "training"},

@@ -9,7 +9,9 @@ def decode_rgb(encoded: tf.Tensor) -> tf.Tensor:
     """Decodes one image file to what Pillow's `convert("RGB")` gives.
 
     Greyscale becomes three equal channels, CMYK is converted, transparency is dropped, 16 bits are
-    cut to their upper 8, and of an animation the first frame is taken.
+    cut to their upper 8, and of an animation the first frame is taken. Two things differ: what is
+    transparent in a GIF takes another colour, and BMP files of 1 or 4 bits per pixel or with
+    run-length encoding are refused.
 
     Args:
         encoded: Scalar string tensor, the file's bytes.

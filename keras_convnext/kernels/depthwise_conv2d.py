@@ -18,8 +18,6 @@ LARGEST_UNROLLED_KERNEL = 11
 def depthwise_conv2d(inputs, kernel, bias=None):
     """Convolves every channel with a kernel of its own: stride 1, zero padding, size kept.
 
-    The environment variable `KERAS_CONVNEXT_KERNELS=reference` forces the `keras.ops` version.
-
     Args:
         inputs: Tensor of shape `(batch, height, width, channels)`.
         kernel: Tensor of shape `(size, size, channels, 1)` with an odd size.
@@ -30,17 +28,16 @@ def depthwise_conv2d(inputs, kernel, bias=None):
     """
     inputs, kernel = ops.convert_to_tensor(inputs), ops.convert_to_tensor(kernel)
     bias = None if bias is None else ops.convert_to_tensor(bias)
-    return implementation(kernel.shape[0])(inputs, kernel, bias)
+    return fastest_depthwise_conv2d(kernel.shape[0])(inputs, kernel, bias)
 
 
-def reference(inputs, kernel, bias=None):
-    """The convolution as `keras.ops` does it, on any backend; same arguments as above."""
-    outputs = ops.depthwise_conv(inputs, kernel, padding="same", data_format="channels_last")
-    return outputs if bias is None else outputs + bias
+def fastest_depthwise_conv2d(kernel_size: int) -> Callable:
+    """Returns the fastest function with the signature above for this backend and device.
 
+    The environment variable `KERAS_CONVNEXT_KERNELS=reference` forces the `keras.ops` version.
 
-def implementation(kernel_size: int) -> Callable:
-    """Returns the function that computes the convolution for this backend, device and size.
+    Args:
+        kernel_size: Side of the kernels it will be called with, in pixels.
 
     Raises:
         ValueError: If KERAS_CONVNEXT_KERNELS has an unknown value.
@@ -52,6 +49,12 @@ def implementation(kernel_size: int) -> Callable:
             f"Received: {forced!r}."
         )
     return reference if forced == "reference" else _fastest(keras.backend.backend(), kernel_size)
+
+
+def reference(inputs, kernel, bias=None):
+    """The convolution as `keras.ops` does it, on any backend."""
+    outputs = ops.depthwise_conv(inputs, kernel, padding="same", data_format="channels_last")
+    return outputs if bias is None else outputs + bias
 
 
 @functools.cache

@@ -1,25 +1,25 @@
 """Depthwise convolution for JAX on CPU, as a sum of shifted products.
 
 XLA's own depthwise convolution is many times slower on CPU, most of all its gradients. The sum
-and its gradients below are plain element-wise operations, which XLA fuses into a few loops.
+and its gradients below are plain element-wise operations, which XLA fuses into a few loops. All
+sums are taken in at least float32: in bfloat16 they would stop growing.
 """
 
 import jax
 import jax.numpy as jnp
 
 
+@jax.custom_vjp
 def depthwise_conv2d(inputs, kernel, bias=None):
     """Same arguments and result as `kernels.depthwise_conv2d`."""
-    outputs = shifted_sum(inputs, kernel)
+    outputs = _shifted_sum(inputs, kernel)
     return outputs if bias is None else outputs + bias
 
 
-@jax.custom_vjp
-def shifted_sum(inputs, kernel):
-    """Returns the convolution without bias, added up in at least float32."""
+def _shifted_sum(inputs, kernel):
     height, width = inputs.shape[1:3]
     padded = _pad(inputs, kernel)
-    exact = jnp.promote_types(inputs.dtype, jnp.float32)
+    exact = _exact(inputs)
     total = jnp.zeros(inputs.shape, exact)
     for row in range(kernel.shape[0]):
         for column in range(kernel.shape[1]):
@@ -28,23 +28,23 @@ def shifted_sum(inputs, kernel):
     return total.astype(inputs.dtype)
 
 
-def _pad(inputs, kernel):
-    rows, columns = kernel.shape[0] // 2, kernel.shape[1] // 2
-    return jnp.pad(inputs, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
-
-
-def _forward(inputs, kernel):
-    return shifted_sum(inputs, kernel), (inputs, kernel)
+def _forward(inputs, kernel, bias):
+    return depthwise_conv2d(inputs, kernel, bias), (inputs, kernel, bias)
 
 
 def _backward(saved, output_gradient):
-    inputs, kernel = saved
+    inputs, kernel, bias = saved
+    bias_gradient = None
+    if bias is not None:
+        total = jnp.sum(output_gradient, axis=(0, 1, 2), dtype=_exact(inputs))
+        bias_gradient = total.astype(bias.dtype)
     flipped = jnp.flip(kernel, axis=(0, 1))
-    return shifted_sum(output_gradient, flipped), _kernel_gradient(inputs, kernel, output_gradient)
+    input_gradient = _shifted_sum(output_gradient, flipped)
+    return input_gradient, _kernel_gradient(inputs, kernel, output_gradient), bias_gradient
 
 
 def _kernel_gradient(inputs, kernel, output_gradient):
-    exact = jnp.promote_types(inputs.dtype, jnp.float32)
+    exact = _exact(inputs)
     padded = _pad(inputs, kernel)
     output_gradient = output_gradient.astype(exact)
     columns = kernel.shape[1]
@@ -64,4 +64,13 @@ def _kernel_gradient(inputs, kernel, output_gradient):
     return gradient.reshape(kernel.shape).astype(kernel.dtype)
 
 
-shifted_sum.defvjp(_forward, _backward)
+def _pad(inputs, kernel):
+    rows, columns = kernel.shape[0] // 2, kernel.shape[1] // 2
+    return jnp.pad(inputs, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
+
+
+def _exact(inputs):
+    return jnp.promote_types(inputs.dtype, jnp.float32)
+
+
+depthwise_conv2d.defvjp(_forward, _backward)

@@ -1,4 +1,5 @@
 import keras
+from keras import ops
 
 from keras_convnext import kernels
 
@@ -36,8 +37,8 @@ class DepthwiseConv2D(keras.layers.Layer):
         self,
         kernel_size: int = 7,
         use_bias: bool = True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
+        kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        bias_initializer: str | keras.initializers.Initializer = "zeros",
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
@@ -52,6 +53,8 @@ class DepthwiseConv2D(keras.layers.Layer):
         self.bias_initializer = keras.initializers.get(bias_initializer)
 
     def build(self, input_shape):
+        # Chosen once, here: a compiler that traces `call` should not meet the choice.
+        self._convolve = kernels.fastest_depthwise_conv2d(self.kernel_size)
         channels = input_shape[-1]
         self.kernel = self.add_weight(
             name="kernel",
@@ -65,7 +68,9 @@ class DepthwiseConv2D(keras.layers.Layer):
             )
 
     def call(self, inputs):
-        return kernels.depthwise_conv2d(inputs, self.kernel, self.bias)
+        kernel = ops.convert_to_tensor(self.kernel)
+        bias = None if self.bias is None else ops.convert_to_tensor(self.bias)
+        return self._convolve(inputs, kernel, bias)
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -18,7 +18,7 @@ def with_probabilities(model: keras.Model) -> keras.Model:
     Example:
         >>> classifier = with_probabilities(ConvNeXtTiny(classifier_activation=None))
     """
-    last = model.layers[-1]
+    last = model.outputs[0]._keras_history.operation
     activation = getattr(last, "activation", None)
     if isinstance(last, keras.layers.Softmax):
         return model

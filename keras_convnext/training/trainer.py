@@ -3,19 +3,20 @@
 import contextlib
 
 import keras
+import numpy as np
 
-from keras_convnext.models import ConvNeXt
-from keras_convnext.recipe import Model, Recipe
-from keras_convnext.training.callbacks import (
+from keras_convnext.callbacks import (
     LearningRateLog,
     MetricsLog,
     ProgressBar,
     StopWhenNotFinite,
 )
-from keras_convnext.training.optimizers import AdamW
+from keras_convnext.models import ConvNeXt
+from keras_convnext.optimizers import AdamW
+from keras_convnext.recipe import Model, Recipe
+from keras_convnext.schedules import WarmupCosine
 from keras_convnext.training.plan import Plan
 from keras_convnext.training.run_directory import RunDirectory
-from keras_convnext.training.schedules import WarmupCosine
 
 
 def build_model(settings: Model, image_size: int, classes: int) -> keras.Model:
@@ -82,6 +83,7 @@ def fit(
         keras.callbacks.ModelCheckpoint(run.last_model),
         bar,
     ]
+    _build_metrics(model, training)
     with contextlib.closing(bar):  # Keras does not end its callbacks when training fails
         model.fit(
             training,
@@ -92,3 +94,16 @@ def fit(
             verbose=0,
             callbacks=callbacks,
         )
+
+
+def _build_metrics(model: keras.Model, training) -> None:
+    """Shows the model one batch, of zeros, so that `fit` starts `training` once only.
+
+    On JAX and PyTorch `fit` would take a first batch to build what is not built, and start the
+    dataset again: by then KerasCV's generators have moved on, and a run would not repeat.
+    """
+    images, labels = (
+        np.zeros(spec.shape, spec.dtype.as_numpy_dtype) for spec in training.element_spec
+    )
+    model.test_on_batch(images, labels)
+    model.reset_metrics()

@@ -142,12 +142,12 @@ def test_kernel_is_not_flipped_and_bias_is_added():
 
 
 def test_dispatch_takes_the_fastest_known_kernel():
-    assert dispatch.implementation(7) is (fastest_known() or dispatch.reference)
+    assert dispatch.fastest_depthwise_conv2d(7) is (fastest_known() or dispatch.reference)
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="PyTorch's kernel takes any size")
 def test_dispatch_leaves_large_kernels_to_the_reference():
-    assert dispatch.implementation(13) is dispatch.reference
+    assert dispatch.fastest_depthwise_conv2d(13) is dispatch.reference
 
 
 @pytest.fixture
@@ -186,10 +186,10 @@ def test_environment_variable_forces_the_reference_under_jit(reference_calls, mo
 
 
 def test_environment_variable_auto_is_the_default(monkeypatch):
-    chosen = dispatch.implementation(7)
+    chosen = dispatch.fastest_depthwise_conv2d(7)
     monkeypatch.setenv("KERAS_CONVNEXT_KERNELS", "auto")
 
-    assert dispatch.implementation(7) is chosen
+    assert dispatch.fastest_depthwise_conv2d(7) is chosen
 
 
 def test_unknown_value_of_the_environment_variable_is_refused(monkeypatch):

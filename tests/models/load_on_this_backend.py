@@ -10,8 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-# Keras finds a layer in a file by its class, so the classes must have been imported.
-from keras_convnext import layers, optimizers  # noqa: F401
+import keras_convnext  # noqa: F401  (makes its layers known to Keras)
 
 folder = Path(sys.argv[1])
 backend = keras.backend.backend()

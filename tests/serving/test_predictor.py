@@ -128,13 +128,13 @@ def test_a_model_that_cannot_be_used_is_refused_in_a_sentence(tmp_path, kind):
 @pytest.mark.backend_free
 def test_a_run_that_did_not_end_an_epoch_is_refused(tmp_path, tiny_recipe):
     (tmp_path / "recipe.yaml").write_text(tiny_recipe().to_yaml())
+    (tmp_path / "plan.json").write_text("{}")
     with pytest.raises(RunError, match="last.keras once its first epoch has ended"):
         Predictor.load(tmp_path)
 
 
 @pytest.mark.backend_free
-def test_there_are_two_checkpoints(tmp_path, tiny_recipe):
-    (tmp_path / "recipe.yaml").write_text(tiny_recipe().to_yaml())
+def test_there_are_two_checkpoints(tmp_path):
     with pytest.raises(UserError, match="last.*best.*Received: 'worst'"):
         Predictor.load(tmp_path, "worst")
 

@@ -52,8 +52,11 @@ def test_whether_the_place_is_taken_is_told_beforehand(earlier, tmp_path):
 
 
 def test_an_earlier_run_is_replaced_on_request(earlier):
+    earlier.report.mkdir()
+    (earlier.report / "curves.png").write_text("")
+    (earlier.path / "notes.txt").write_text("of no run")
     earlier.create(overwrite=True)
-    assert not any(earlier.path.iterdir())
+    assert [path.name for path in earlier.path.iterdir()] == ["notes.txt"]
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_convnext.training.optimizers import AdamW
+from keras_convnext.optimizers import AdamW
 from keras_convnext.training.plan import make_plan
 from keras_convnext.training.run_directory import RunDirectory
 from keras_convnext.training.trainer import build_model, compile_model, fit

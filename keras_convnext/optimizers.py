@@ -1,3 +1,5 @@
+"""Optimizers the recipes use, each usable in a `model.compile` of one's own."""
+
 import keras
 
 
@@ -22,7 +24,7 @@ class AdamW(keras.optimizers.AdamW):
 
     def __init__(
         self,
-        learning_rate=4e-3,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 4e-3,
         weight_decay: float = 0.05,
         epsilon: float = 1e-8,
         **kwargs,

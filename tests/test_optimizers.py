@@ -4,8 +4,8 @@ import pytest
 from keras import layers
 
 from keras_convnext.layers import Block
-from keras_convnext.training.optimizers import AdamW
-from keras_convnext.training.schedules import WarmupCosine
+from keras_convnext.optimizers import AdamW
+from keras_convnext.schedules import WarmupCosine
 
 RATE, DECAY = 0.1, 0.05
 

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_convnext.training.schedules import WarmupCosine
+from keras_convnext.schedules import WarmupCosine
 
 # 300 epochs of ImageNet-1K in batches of 4096: table 5 of the paper.
 PAPER = {"peak": 4e-3, "total_steps": 93_600, "warmup_steps": 6_240, "final": 1e-6}

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from keras_convnext.training import callbacks
-from keras_convnext.training.callbacks import (
+from keras_convnext import callbacks
+from keras_convnext.callbacks import (
     LearningRateLog,
     MetricsLog,
     ProgressBar,
     StopWhenNotFinite,
 )
-from keras_convnext.training.schedules import WarmupCosine
+from keras_convnext.schedules import WarmupCosine
 
 EPOCHS, STEPS, BATCH = 2, 3, 4
 

@@ -1,3 +1,5 @@
+"""Learning rates over a run, each usable with any Keras optimizer."""
+
 import math
 
 import keras
