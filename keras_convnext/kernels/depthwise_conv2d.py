@@ -2,11 +2,12 @@
 
 import functools
 import logging
-import os
 from collections.abc import Callable
 
 import keras
 from keras import ops
+
+from keras_convnext.kernels.choice import reference_is_forced
 
 logger = logging.getLogger(__name__)
 
@@ -42,13 +43,9 @@ def fastest_depthwise_conv2d(kernel_size: int) -> Callable:
     Raises:
         ValueError: If KERAS_CONVNEXT_KERNELS has an unknown value.
     """
-    forced = os.environ.get("KERAS_CONVNEXT_KERNELS", "auto")
-    if forced not in ("auto", "reference"):
-        raise ValueError(
-            f"The environment variable KERAS_CONVNEXT_KERNELS must be 'auto' or 'reference'. "
-            f"Received: {forced!r}."
-        )
-    return reference if forced == "reference" else _fastest(keras.backend.backend(), kernel_size)
+    if reference_is_forced():
+        return reference
+    return _fastest(keras.backend.backend(), kernel_size)
 
 
 def reference(inputs, kernel, bias=None):
@@ -63,7 +60,10 @@ def _fastest(backend: str, kernel_size: int) -> Callable:
     if backend == "torch":
         from keras_convnext.kernels import torch_depthwise_conv2d
 
-        choice, reason = torch_depthwise_conv2d.depthwise_conv2d, "the bias is added on the way"
+        choice, reason = (
+            torch_depthwise_conv2d.depthwise_conv2d,
+            "it does not reshape around the call",
+        )
     elif backend == "jax" and kernel_size <= LARGEST_UNROLLED_KERNEL:
         import jax
 

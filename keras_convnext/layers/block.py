@@ -2,6 +2,7 @@ import keras
 from keras import ops
 from keras.dtype_policies import DTypePolicyMap
 
+from keras_convnext import kernels
 from keras_convnext.layers.depthwise_conv2d import DepthwiseConv2D
 from keras_convnext.layers.initializers import LAYER_NORM_EPSILON, weight_initializer
 from keras_convnext.layers.layer_scale import LayerScale
@@ -93,9 +94,9 @@ class Block(keras.layers.Layer):
     def call(self, inputs, training=False):
         x = self.depthwise_conv(inputs)
         x = self.norm(x)
-        x = self.pointwise_conv_1(x)
+        x = kernels.dense(self.pointwise_conv_1, x)
         x = ops.gelu(x, approximate=False)
-        x = self.pointwise_conv_2(x)
+        x = kernels.dense(self.pointwise_conv_2, x)
         if self.layer_scale is not None:
             x = self.layer_scale(x)
         x = self.stochastic_depth(x, training=training)
