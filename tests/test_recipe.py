@@ -178,6 +178,12 @@ def test_text_that_is_no_recipe_is_refused(errors, text, message):
     assert message in errors(text)
 
 
+def test_keys_may_be_merged_from_an_anchor(errors):
+    text = "a: &shared {source: digits}\ndata:\n  <<: *shared\nname: x\n"
+    message = errors(text)
+    assert "a: unknown key" in message and "data" not in message.replace("data, ", "")
+
+
 def test_files_that_cannot_be_read_are_refused(tmp_path):
     with pytest.raises(RecipeError, match="There is no recipe .*nowhere.yaml"):
         load_recipe(tmp_path / "nowhere.yaml")

@@ -52,12 +52,12 @@ def _is_palette_bmp(header):
 
 
 def _decode_palette_bmp(encoded, header):
-    uncompressed = tf.debugging.Assert(
-        _integer(header, _COMPRESSION_FIELD, size=4) == 0,
-        ["A run-length encoded BMP cannot be read; save it uncompressed or as PNG."],
+    tf.debugging.assert_equal(
+        _integer(header, _COMPRESSION_FIELD, size=4),
+        0,
+        message="a run-length encoded BMP; save it uncompressed or as PNG",
     )
-    with tf.control_dependencies([uncompressed]):
-        indices = tf.io.decode_bmp(encoded, channels=3)[..., 0]
+    indices = tf.io.decode_bmp(encoded, channels=3)[..., 0]
     palette_at = _SECOND_HEADER + _integer(header, _SECOND_HEADER, size=4)
     palette_size = _integer(header, _PIXELS_AT_FIELD, size=4) - palette_at
     palette = tf.io.decode_raw(tf.strings.substr(encoded, palette_at, palette_size), tf.uint8)

@@ -120,7 +120,7 @@ def _fault(file: str) -> str | None:
     try:
         decode_rgb(tf.io.read_file(file))
     except tf.errors.OpError as error:
-        return TENSORFLOWS_CONTEXT.sub("", error.message).rstrip(". ")
+        return TENSORFLOWS_CONTEXT.sub("", error.message).splitlines()[0].rstrip(". ")
     return None
 
 

@@ -115,6 +115,17 @@ def test_a_class_that_was_not_trained_on_is_named(tmp_path, write_images):
         image_folders(str(tmp_path))
 
 
+def test_a_fault_in_a_bmp_is_told_in_words(tmp_path, write_images):
+    write_images(tmp_path, {"cat/1.bmp": 0})
+    palette = Image.open(tmp_path / "cat/1.bmp").quantize()
+    palette.save(tmp_path / "cat/1.bmp")
+    compressed = bytearray((tmp_path / "cat/1.bmp").read_bytes())
+    compressed[30] = 1  # BI_RLE8
+    (tmp_path / "cat/1.bmp").write_bytes(compressed)
+    with pytest.raises(DataError, match="1.bmp: a run-length encoded BMP; save it uncompressed"):
+        image_folder(tmp_path)
+
+
 def test_long_lists_are_shortened(tmp_path, write_images):
     write_images(tmp_path, {"cat/1.png": 0})
     for number in range(7):
