@@ -28,7 +28,7 @@ test: .venv/test.installed
 	done
 
 check: lint
-	KERAS_BACKEND=$(BACKEND) $(BIN)/python -m pytest -m "not slow"
+	KERAS_BACKEND=$(BACKEND) $(BIN)/python -m pytest
 
 lint: .venv/test.installed
 	$(BIN)/ruff format --check .

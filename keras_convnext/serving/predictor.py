@@ -92,8 +92,8 @@ class Predictor:
             crop_fraction: The centre crop's share of the resized image, below 384 pixels.
 
         Raises:
-            UserError: If the names are not as many as the classes, or the model takes images of
-                any size and none is given.
+            UserError: If the names are not as many as the classes, or the model takes images that
+                are not square, or of any size while none is given.
         """
         classes = model.output_shape[-1]
         names = tuple(class_names or map(str, range(classes)))
@@ -102,7 +102,13 @@ class Predictor:
                 f"`class_names` must name every class of the model. "
                 f"Received {len(names)} names for {classes} classes."
             )
-        size = image_size or model.input_shape[1]
+        height, width = model.input_shape[1:3]
+        if height != width:
+            raise UserError(
+                f"{model.name!r} takes images of {height}x{width} pixels; only square ones can be "
+                f"prepared for a classifier."
+            )
+        size = image_size or height
         if size is None:
             raise UserError(
                 f"{model.name!r} takes images of any size, so the size to bring them to must be "

@@ -72,6 +72,13 @@ def test_a_model_for_any_size_needs_one():
 
 
 @pytest.mark.backend_free
+def test_a_model_for_images_that_are_not_square_is_refused():
+    model = ConvNeXt((1,), (8,), input_shape=(24, 32, 3), classes=2)
+    with pytest.raises(UserError, match="takes images of 24x32 pixels; only square ones"):
+        Predictor.of_model(model)
+
+
+@pytest.mark.backend_free
 def test_a_model_that_ends_in_neither_logits_nor_probabilities_is_refused():
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.GlobalAveragePooling2D()])
     with pytest.raises(ValueError, match="cannot be told whether .* logits or probabilities"):
