@@ -5,6 +5,7 @@ import pytest
 from transformers_reference import (
     channels_first,
     copy_weights,
+    network_pair,
     reference_model,
     relative_error,
     zeros_for_random_values,
@@ -44,15 +45,6 @@ def test_tiny_gives_the_logits_of_the_reference(tiny, size):
 
 
 def test_any_depths_and_dims_give_the_logits_of_the_reference(toy):
-    reference = reference_model(toy["depths"], toy["dims"], classes=5)
-    with zeros_for_random_values():
-        model = keras_convnext.ConvNeXt(
-            **toy,
-            classes=5,
-            include_preprocessing=False,
-            classifier_activation=None,
-            input_shape=(75, 101, 3),
-        )
-    copy_weights(reference, model)
+    reference, model = network_pair(**toy, classes=5, input_shape=(75, 101, 3))
 
     assert_same_logits(reference, model, (75, 101))

@@ -5,15 +5,11 @@ import numpy as np
 import pytest
 from transformers_reference import (
     channels_first,
-    copy_weights,
     in_keras_layout,
-    reference_model,
+    network_pair,
     reference_name,
     relative_error,
-    zeros_for_random_values,
 )
-
-import keras_convnext
 
 
 def loss_and_gradients(model, images, labels):
@@ -49,16 +45,7 @@ def loss_and_gradients(model, images, labels):
 def test_gradient_of_every_weight_equals_the_reference(toy, size):
     import torch
 
-    reference = reference_model(toy["depths"], toy["dims"], classes=5)
-    with zeros_for_random_values():
-        model = keras_convnext.ConvNeXt(
-            **toy,
-            classes=5,
-            include_preprocessing=False,
-            classifier_activation=None,
-            input_shape=(*size, 3),
-        )
-    copy_weights(reference, model)
+    reference, model = network_pair(**toy, classes=5, input_shape=(*size, 3))
     images = np.random.default_rng(0).normal(size=(3, *size, 3)).astype("float32")
     labels = np.array([0, 3, 4])
 

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import pytest
 
+import keras_convnext
+
 # Keras layer inside a block -> name in transformers.
 BLOCK_PARTS = {
     "depthwise_conv": "dwconv",
@@ -85,6 +87,23 @@ def zeros_for_random_values():
             lambda self, shape, dtype=None: keras.ops.zeros(shape, dtype),
         )
         yield
+
+
+def network_pair(depths, dims, classes, input_shape, **arguments):
+    """Returns the reference and the Keras network with its weights, both giving logits."""
+    reference = reference_model(depths, dims, classes)
+    with zeros_for_random_values():
+        model = keras_convnext.ConvNeXt(
+            depths,
+            dims,
+            classes=classes,
+            include_preprocessing=False,
+            classifier_activation=None,
+            input_shape=input_shape,
+            **arguments,
+        )
+    copy_weights(reference, model)
+    return reference, model
 
 
 def copy_weights(reference, model):
