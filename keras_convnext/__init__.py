@@ -13,6 +13,9 @@ __version__ = "0.1.0"
 # Public name -> where it is defined. An entry without a colon is a module.
 _HOMES = {
     "ConvNeXt": "models:ConvNeXt",
+    "ConvNeXtIsotropicSmall": "models:ConvNeXtIsotropicSmall",
+    "ConvNeXtIsotropicBase": "models:ConvNeXtIsotropicBase",
+    "ConvNeXtIsotropicLarge": "models:ConvNeXtIsotropicLarge",
     "ConvNeXtTiny": "models:ConvNeXtTiny",
     "ConvNeXtSmall": "models:ConvNeXtSmall",
     "ConvNeXtBase": "models:ConvNeXtBase",
@@ -20,14 +23,18 @@ _HOMES = {
     "ConvNeXtXLarge": "models:ConvNeXtXLarge",
     "Predictor": "serving.predictor:Predictor",
     "callbacks": "callbacks",
+    "convert_weights": "conversion:convert_weights",
     "create_model": "models:create_model",
     "evaluate": "runs:evaluate",
     "export": "runs:export",
     "feature_pyramid": "models:feature_pyramid",
     "layers": "layers",
     "list_models": "variants:list_models",
+    "list_weights": "weights.catalog:list_weights",
     "load_recipe": "recipe:load_recipe",
+    "load_weights": "weights.load:load_weights",
     "optimizers": "optimizers",
+    "save_weights": "weights.save:save_weights",
     "schedules": "schedules",
     "train": "runs:train",
 }

@@ -17,6 +17,10 @@ class RunError(UserError):
     """A run or a model that is not there, or that is in the way."""
 
 
+class WeightsError(UserError):
+    """Weights that cannot be found, fetched, read or put into a network."""
+
+
 class MissingPackage(UserError):
     """A package that is needed is not installed."""
 

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from keras_convnext.errors import RecipeError
-from keras_convnext.variants import get_variant
+from keras_convnext.variants import VARIANTS, get_variant
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -52,7 +52,11 @@ class Runtime(Section):
 
 
 class Model(Section):
-    """The network: a named one of the paper, or any other size by depths and dims."""
+    """The network: a named one of the paper, or any other size by depths and dims.
+
+    A named one brings its own `patch_size`, `stem_norm` and `layer_scale_init_value`, which may
+    still be given.
+    """
 
     name: str | None = Field(None, description="Name of a model of the paper.")
     depths: Stages | None = Field(
@@ -62,6 +66,7 @@ class Model(Section):
         None, description="Channels of each stage, for a network of another size."
     )
     patch_size: int = Field(4, ge=1, description="Side of the stem's patches, in pixels.")
+    stem_norm: bool = Field(True, description="Whether a LayerNorm follows the stem's convolution.")
     kernel_size: int = Field(7, ge=1, description="Odd side of the depthwise kernels, in pixels.")
     drop_path_rate: float = Field(
         0.0, ge=0, lt=1, description="Stochastic depth of the last block."
@@ -70,6 +75,15 @@ class Model(Section):
         1e-6, description="Initial value of layer scale; null for none."
     )
     head_init_scale: Positive = Field(1.0, description="Factor on the head's initial weights.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_from_the_name(cls, settings):
+        variant = VARIANTS.get(str(settings.get("name"))) if isinstance(settings, dict) else None
+        if variant is None:
+            return settings
+        own = ("patch_size", "stem_norm", "layer_scale_init_value")
+        return {**{key: getattr(variant, key) for key in own}, **settings}
 
     @field_validator("name")
     @classmethod

@@ -20,6 +20,9 @@ class Variant:
         parameters_22k: Parameters with the 21841 classes of ImageNet-22K.
         gmacs_224: Billions of multiply-adds for one 224x224 image (the paper's "FLOPs").
         gmacs_384: The same for one 384x384 image.
+        patch_size: Side of the stem's patches, in pixels.
+        stem_norm: Whether a LayerNorm follows the stem's convolution.
+        layer_scale_init_value: Initial value of layer scale; `None` for a network without it.
     """
 
     name: str
@@ -29,9 +32,14 @@ class Variant:
     parameters_22k: int
     gmacs_224: float
     gmacs_384: float
+    patch_size: int = 4
+    stem_norm: bool = True
+    layer_scale_init_value: float | None = 1e-6
 
 
-# Paper section 3 (depths and dims) and tables 1 and 12 (parameters and FLOPs, there rounded).
+# Paper section 3 (depths and dims) and tables 1 and 12 (parameters and FLOPs, there rounded). The
+# isotropic networks, of section 3.3 and table 2, have one stage at a sixteenth of the image's size,
+# as ViT has; layer scale is in the large one only, as in the official commands (TRAINING.md).
 VARIANTS: dict[str, Variant] = {
     row.name: row
     for row in (
@@ -80,12 +88,47 @@ VARIANTS: dict[str, Variant] = {
             60.921,
             179.029,
         ),
+        Variant(
+            "convnext_isotropic_small",
+            (18,),
+            (384,),
+            22_308_712,
+            30_332_497,
+            4.286,
+            12.596,
+            patch_size=16,
+            stem_norm=False,
+            layer_scale_init_value=None,
+        ),
+        Variant(
+            "convnext_isotropic_base",
+            (18,),
+            (768,),
+            87_083_752,
+            103_110_481,
+            16.896,
+            49.653,
+            patch_size=16,
+            stem_norm=False,
+            layer_scale_init_value=None,
+        ),
+        Variant(
+            "convnext_isotropic_large",
+            (36,),
+            (1024,),
+            305_942_504,
+            327_304_529,
+            59.699,
+            175.441,
+            patch_size=16,
+            stem_norm=False,
+        ),
     )
 }
 
 
 def list_models() -> list[str]:
-    """Returns the names `create_model` takes, smallest network first.
+    """Returns the names `create_model` takes: the five sizes, then the three isotropic networks.
 
     Example:
         >>> keras_convnext.list_models()[0]

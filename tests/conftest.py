@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import keras  # before TensorFlow: under PyTorch, torch has to be imported first
 import numpy as np
 import pytest
+import torchvision_without_operations  # noqa: F401
 from PIL import Image
 
 from keras_convnext.recipe import load_recipe

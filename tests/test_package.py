@@ -18,9 +18,9 @@ BACKENDS = {"keras", "tensorflow", "jax", "torch"}
 ROWS = [
     {"variants", "errors", "recipe", "console", "runtime"},
     {"kernels", "optimizers", "schedules", "callbacks"},
-    {"layers"},
+    {"layers", "weights"},
     {"models"},
-    {"data", "training"},
+    {"conversion", "data", "training"},
     {"evaluation", "serving"},
     {"runs"},
     {"cli"},
@@ -28,10 +28,20 @@ ROWS = [
 ]
 ROW_OF = {part: row for row, parts in enumerate(ROWS) for part in parts}
 # The rows whose parts do not know each other either.
-APART = [{"data", "training"}, {"evaluation", "serving"}]
+APART = [{"layers", "weights"}, {"data", "training"}, {"evaluation", "serving"}]
 
 # Modules that a recipe, the command line and this package itself need before a backend is chosen.
-WITHOUT_BACKEND = ["", "variants", "errors", "recipe", "console", "runtime", "training.plan", "cli"]
+WITHOUT_BACKEND = [
+    "",
+    "variants",
+    "errors",
+    "recipe",
+    "console",
+    "runtime",
+    "training.plan",
+    "cli",
+    "weights.catalog",
+]
 
 
 @functools.cache
@@ -116,5 +126,6 @@ def test_models_are_listed_by_size():
     from keras_convnext.variants import VARIANTS
 
     assert keras_convnext.list_models() == list(VARIANTS)
-    parameters = [variant.parameters for variant in VARIANTS.values()]
-    assert parameters == sorted(parameters)
+    for isotropic in (False, True):
+        of_a_kind = [v for name, v in VARIANTS.items() if ("isotropic" in name) == isotropic]
+        assert of_a_kind == sorted(of_a_kind, key=lambda variant: variant.parameters)

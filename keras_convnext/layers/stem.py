@@ -14,6 +14,7 @@ class Stem(keras.layers.Layer):
     Args:
         filters: Channels of the result.
         patch_size: Side of a patch in pixels. Defaults to 4.
+        use_norm: Whether the LayerNorm is there; the isotropic networks (section 3.3) go without.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
@@ -26,10 +27,11 @@ class Stem(keras.layers.Layer):
         >>> y = keras_convnext.layers.Stem(96)(images)  # (8, 224, 224, 3) to (8, 56, 56, 96)
     """
 
-    def __init__(self, filters: int, patch_size: int = 4, **kwargs) -> None:
+    def __init__(self, filters: int, patch_size: int = 4, use_norm: bool = True, **kwargs) -> None:
         super().__init__(**kwargs)
         self.filters = filters
         self.patch_size = patch_size
+        self.use_norm = use_norm
         self.conv = keras.layers.Conv2D(
             filters,
             patch_size,
@@ -39,16 +41,20 @@ class Stem(keras.layers.Layer):
             dtype=self.dtype_policy,
             name="conv",
         )
-        self.norm = keras.layers.LayerNormalization(
-            epsilon=LAYER_NORM_EPSILON, dtype=self.dtype_policy, name="norm"
-        )
+        self.norm = None
+        if use_norm:
+            self.norm = keras.layers.LayerNormalization(
+                epsilon=LAYER_NORM_EPSILON, dtype=self.dtype_policy, name="norm"
+            )
 
     def build(self, input_shape):
         self.conv.build(input_shape)
-        self.norm.build(self.conv.compute_output_shape(input_shape))
+        if self.norm is not None:
+            self.norm.build(self.conv.compute_output_shape(input_shape))
 
     def call(self, inputs):
-        return self.norm(self.conv(inputs))
+        x = self.conv(inputs)
+        return x if self.norm is None else self.norm(x)
 
     def compute_output_shape(self, input_shape):
         return self.conv.compute_output_shape(input_shape)
@@ -58,4 +64,5 @@ class Stem(keras.layers.Layer):
             **super().get_config(),
             "filters": self.filters,
             "patch_size": self.patch_size,
+            "use_norm": self.use_norm,
         }

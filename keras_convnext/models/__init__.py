@@ -2,6 +2,9 @@
 
 from keras_convnext.models.convnext import ConvNeXt as ConvNeXt
 from keras_convnext.models.convnext import ConvNeXtBase as ConvNeXtBase
+from keras_convnext.models.convnext import ConvNeXtIsotropicBase as ConvNeXtIsotropicBase
+from keras_convnext.models.convnext import ConvNeXtIsotropicLarge as ConvNeXtIsotropicLarge
+from keras_convnext.models.convnext import ConvNeXtIsotropicSmall as ConvNeXtIsotropicSmall
 from keras_convnext.models.convnext import ConvNeXtLarge as ConvNeXtLarge
 from keras_convnext.models.convnext import ConvNeXtSmall as ConvNeXtSmall
 from keras_convnext.models.convnext import ConvNeXtTiny as ConvNeXtTiny

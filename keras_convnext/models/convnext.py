@@ -1,15 +1,21 @@
-"""ConvNeXt as a functional Keras model: the general builder and the five sizes of the paper."""
+"""ConvNeXt as a functional Keras model: the general builder and the networks of the paper."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import layers
 
+from keras_convnext.errors import WeightsError
 from keras_convnext.layers import Block, Downsampling, Stem
 from keras_convnext.layers.initializers import LAYER_NORM_EPSILON, weight_initializer
 from keras_convnext.models.inputs import channels_last, image_input, normalize, source_inputs
 from keras_convnext.variants import VARIANTS, get_variant
+from keras_convnext.weights.catalog import CHECKPOINTS, full_name, list_weights
+from keras_convnext.weights.fetch import fetch
+from keras_convnext.weights.load import assign
+from keras_convnext.weights.stored import StoredWeights
 
 
 def ConvNeXt(
@@ -17,13 +23,14 @@ def ConvNeXt(
     dims: Sequence[int],
     patch_size: int = 4,
     kernel_size: int = 7,
+    stem_norm: bool = True,
     include_top: bool = True,
     include_preprocessing: bool = True,
-    weights: str | None = None,
+    weights: str | os.PathLike | None = None,
     input_tensor: Any = None,
     input_shape: tuple[int | None, int | None, int] | None = None,
     pooling: str | None = None,
-    classes: int = 1000,
+    classes: int | None = None,
     classifier_activation: str | None = "softmax",
     name: str | None = None,
     drop_path_rate: float = 0.0,
@@ -41,17 +48,21 @@ def ConvNeXt(
         dims: Channels of each stage; as many as `depths`.
         patch_size: Side of the stem's patches, in pixels. Defaults to 4.
         kernel_size: Odd side of the depthwise kernels. Defaults to 7.
+        stem_norm: Whether a LayerNorm follows the stem's convolution; the isotropic networks, of
+            one stage and patches of 16 pixels, go without (section 3.3).
         include_top: Whether the network ends in a classifier: pooling, LayerNorm, dense layer.
         include_preprocessing: Whether the model takes raw RGB values from 0 to 255 and normalises
             them itself, with the mean and deviation of ImageNet.
-        weights: `None` for random weights, or the path of a `.weights.h5` or `.keras` file.
+        weights: `None` for random weights; else the name of a published checkpoint, a file, or
+            whatever else `keras_convnext.load_weights` takes.
         input_tensor: Keras tensor to build on: an `Input`, or another model's output.
         input_shape: Shape of one image, such as `(224, 224, 3)`; `(None, None, 3)` takes any height
             and width. Defaults to `(224, 224, 3)` with the top and `(None, None, 3)` without.
         pooling: Without the top: `"avg"` or `"max"` for vectors of shape `(batch, dims[-1])`,
             `None` for the feature map `(batch, height // 32, width // 32, dims[-1])`. Either ends
             in the final LayerNorm.
-        classes: Classes of the classifier.
+        classes: Classes of the classifier. Defaults to those of `weights`, or 1000. Where it
+            differs from theirs the classifier starts at random, which is logged.
         classifier_activation: Activation of the classifier; `None` gives logits.
         name: Name of the model. Defaults to `"convnext"`.
         drop_path_rate: Stochastic depth of the last block, in [0, 1). It grows linearly over all
@@ -66,11 +77,15 @@ def ConvNeXt(
 
     Raises:
         ValueError: If an argument does not fit; the message says which, and what is allowed.
+        WeightsError: If the weights cannot be had, or are not this network's.
 
     Example:
         >>> model = keras_convnext.ConvNeXt((2, 2, 6, 2), (40, 80, 160, 320), classes=10)
         >>> model.predict(images)  # (batch, 224, 224, 3), values from 0 to 255
     """
+    stored = None if weights is None else StoredWeights(fetch(weights))
+    if classes is None:
+        classes = (stored and stored.classes) or 1000
     _check_arguments(depths, dims, pooling, classes, drop_path_rate, layer_scale_init_value)
     image = image_input(
         input_tensor,
@@ -81,7 +96,8 @@ def ConvNeXt(
     x = channels_last(image)
     if include_preprocessing:
         x = normalize(x)
-    x = _stages(x, depths, dims, patch_size, kernel_size, drop_path_rate, layer_scale_init_value)
+    x = Stem(dims[0], patch_size, use_norm=stem_norm, name="stem")(x)
+    x = _stages(x, depths, dims, kernel_size, drop_path_rate, layer_scale_init_value)
     if include_top:
         x = _norm(_pool("avg")(x))
         x = _classifier(classes, classifier_activation, head_init_scale)(x)
@@ -89,8 +105,8 @@ def ConvNeXt(
         x = _norm(_pool(pooling)(x)) if pooling else features_out(_norm(x))
 
     model = keras.Model(source_inputs(image), x, name=name or "convnext")
-    if weights is not None:
-        _load_weights(model, weights)
+    if stored is not None:
+        assign(model, stored)
     return model
 
 
@@ -99,39 +115,57 @@ def create_model(name: str, /, **kwargs) -> keras.Model:
 
     Args:
         name: Name of the model, such as `"convnext_tiny"`.
-        **kwargs: Arguments of `ConvNeXt` from `patch_size` on.
+        **kwargs: Arguments of `ConvNeXt` from `patch_size` on, in place of the named model's. As
+            `weights` the tag of a published checkpoint is enough, such as `"fb_in22k"`, and
+            `"imagenet"` means the one that `keras.applications` has: trained on ImageNet-1K for
+            tiny and small; on ImageNet-22K, then 1K, for base, large and xlarge.
 
     Raises:
         ValueError: If there is no such model; the message names the nearest.
+        WeightsError: If `weights` names the checkpoint of another model.
 
     Example:
         >>> model = keras_convnext.create_model("convnext_small", classes=10)
     """
     variant = get_variant(name)
-    return ConvNeXt(variant.depths, variant.dims, **{"name": name, **kwargs})
+    own = {
+        "name": name,
+        "patch_size": variant.patch_size,
+        "stem_norm": variant.stem_norm,
+        "layer_scale_init_value": variant.layer_scale_init_value,
+    }
+    arguments = {**own, **kwargs}
+    if isinstance(arguments.get("weights"), str):
+        arguments["weights"] = full_name(arguments["weights"], name)
+        checkpoint = CHECKPOINTS.get(arguments["weights"])
+        if checkpoint is not None and checkpoint.model != name:
+            raise WeightsError(
+                f"{checkpoint.name} holds the weights of {checkpoint.model}, not of {name}. "
+                f"Those of {name} are: {', '.join(list_weights(name))}."
+            )
+    return ConvNeXt(variant.depths, variant.dims, **arguments)
 
 
-def _constructor(variant_name: str, function_name: str, size: str):
-    """Returns the function that builds one size of the paper: one signature, written once."""
+def _constructor(variant_name: str, function_name: str, title: str):
+    """Returns the function that builds one network of the paper: one signature, written once."""
     variant = VARIANTS[variant_name]
 
     def constructor(
         include_top: bool = True,
         include_preprocessing: bool = True,
-        weights: str | None = None,
+        weights: str | os.PathLike | None = None,
         input_tensor: Any = None,
         input_shape: tuple[int | None, int | None, int] | None = None,
         pooling: str | None = None,
-        classes: int = 1000,
+        classes: int | None = None,
         classifier_activation: str | None = "softmax",
         name: str | None = None,
         drop_path_rate: float = 0.0,
-        layer_scale_init_value: float | None = 1e-6,
+        layer_scale_init_value: float | None = variant.layer_scale_init_value,
         head_init_scale: float = 1.0,
     ) -> keras.Model:
-        return ConvNeXt(
-            variant.depths,
-            variant.dims,
+        return create_model(
+            variant_name,
             include_top=include_top,
             include_preprocessing=include_preprocessing,
             weights=weights,
@@ -147,12 +181,14 @@ def _constructor(variant_name: str, function_name: str, size: str):
         )
 
     constructor.__name__ = constructor.__qualname__ = function_name
-    constructor.__doc__ = f"""Builds ConvNeXt-{size}.
+    table = 1 if variant.stem_norm else 2
+    constructor.__doc__ = f"""Builds {title}.
 
     {variant.parameters / 1e6:.1f} million parameters with 1000 classes, {variant.gmacs_224:.1f}
-    billion multiply-adds for a 224x224 image ("A ConvNet for the 2020s", table 1): blocks
-    {variant.depths}, channels {variant.dims}. Takes the arguments of `keras_convnext.ConvNeXt`
-    from `include_top` on; see there for what they mean and what is raised.
+    billion multiply-adds for a 224x224 image ("A ConvNet for the 2020s", table {table}): blocks
+    {variant.depths}, channels {variant.dims}, patches of {variant.patch_size} pixels. Takes the
+    arguments of `keras_convnext.ConvNeXt` from `include_top` on; see there for what they mean and
+    what is raised.
 
     Returns:
         A functional `keras.Model` from `(batch, height, width, 3)` to `(batch, classes)`.
@@ -163,11 +199,20 @@ def _constructor(variant_name: str, function_name: str, size: str):
     return constructor
 
 
-ConvNeXtTiny = _constructor("convnext_tiny", "ConvNeXtTiny", "T")
-ConvNeXtSmall = _constructor("convnext_small", "ConvNeXtSmall", "S")
-ConvNeXtBase = _constructor("convnext_base", "ConvNeXtBase", "B")
-ConvNeXtLarge = _constructor("convnext_large", "ConvNeXtLarge", "L")
-ConvNeXtXLarge = _constructor("convnext_xlarge", "ConvNeXtXLarge", "XL")
+ConvNeXtTiny = _constructor("convnext_tiny", "ConvNeXtTiny", "ConvNeXt-T")
+ConvNeXtSmall = _constructor("convnext_small", "ConvNeXtSmall", "ConvNeXt-S")
+ConvNeXtBase = _constructor("convnext_base", "ConvNeXtBase", "ConvNeXt-B")
+ConvNeXtLarge = _constructor("convnext_large", "ConvNeXtLarge", "ConvNeXt-L")
+ConvNeXtXLarge = _constructor("convnext_xlarge", "ConvNeXtXLarge", "ConvNeXt-XL")
+ConvNeXtIsotropicSmall = _constructor(
+    "convnext_isotropic_small", "ConvNeXtIsotropicSmall", "the isotropic ConvNeXt-S"
+)
+ConvNeXtIsotropicBase = _constructor(
+    "convnext_isotropic_base", "ConvNeXtIsotropicBase", "the isotropic ConvNeXt-B"
+)
+ConvNeXtIsotropicLarge = _constructor(
+    "convnext_isotropic_large", "ConvNeXtIsotropicLarge", "the isotropic ConvNeXt-L"
+)
 
 
 def drop_path_rates(rate: float, blocks: int) -> list[float]:
@@ -185,9 +230,8 @@ def features_out(x):
     return x
 
 
-def _stages(x, depths, dims, patch_size, kernel_size, drop_path_rate, layer_scale_init_value):
+def _stages(x, depths, dims, kernel_size, drop_path_rate, layer_scale_init_value):
     rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
-    x = Stem(dims[0], patch_size, name="stem")(x)
     for stage, (depth, channels) in enumerate(zip(depths, dims, strict=True)):
         if stage > 0:
             x = Downsampling(channels, name=f"stages_{stage}_downsampling")(x)
@@ -220,15 +264,6 @@ def _classifier(classes, activation, init_scale):
         dtype=dtype,
         name="head",
     )
-
-
-def _load_weights(model, path):
-    if not str(path).endswith((".weights.h5", ".keras")):
-        raise ValueError(
-            f"`weights` must be None (random weights) or the path of a .weights.h5 or .keras "
-            f"file. Received: weights={path!r}. Published checkpoints cannot be named yet."
-        )
-    model.load_weights(path)
 
 
 def _check_arguments(depths, dims, pooling, classes, drop_path_rate, layer_scale_init_value):

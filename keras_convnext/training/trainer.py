@@ -26,6 +26,7 @@ def build_model(settings: Model, image_size: int, classes: int) -> keras.Model:
         depths,
         dims,
         patch_size=settings.patch_size,
+        stem_norm=settings.stem_norm,
         kernel_size=settings.kernel_size,
         input_shape=(image_size, image_size, 3),
         classes=classes,

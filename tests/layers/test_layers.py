@@ -20,7 +20,7 @@ from keras_convnext.layers import (
 EVERY_LAYER = [
     Block(3, drop_path_rate=0.1, layer_scale_init_value=0.5, name="a"),
     Block(3, layer_scale_init_value=None, name="b"),
-    Stem(6, patch_size=2, name="c"),
+    Stem(6, patch_size=2, use_norm=False, name="c"),
     Downsampling(6, name="d"),
     StochasticDepth(0.25, seed=3, name="e"),
     LayerScale(0.5, name="f"),

@@ -7,13 +7,16 @@ import pytest
 import keras_convnext
 from keras_convnext.variants import VARIANTS
 
-# Classifiers with 1000 and with 21841 classes; the paper's tables 1 and 12 round them.
+# Classifiers with 1000 and with 21841 classes; the paper's tables 1, 2 and 12 round them.
 PARAMETERS = {
     "convnext_tiny": (28_589_128, 44_615_857),
     "convnext_small": (50_223_688, 66_250_417),
     "convnext_base": (88_591_464, 109_953_489),
     "convnext_large": (197_767_336, 229_799_953),
     "convnext_xlarge": (350_196_968, 392_900_177),
+    "convnext_isotropic_small": (22_308_712, 30_332_497),
+    "convnext_isotropic_base": (87_083_752, 103_110_481),
+    "convnext_isotropic_large": (305_942_504, 327_304_529),
 }
 pytestmark = pytest.mark.usefixtures("no_weights")
 every_variant = pytest.mark.parametrize("name", PARAMETERS)
@@ -60,11 +63,21 @@ def test_without_top_only_the_classifier_is_missing(pooling):
     assert model.count_params() == 27_820_128
 
 
-@pytest.mark.parametrize("size", ["Tiny", "Small", "Base", "Large", "XLarge"])
-def test_constructor_of_a_size_builds_that_size(size):
-    name = f"convnext_{size.lower()}"
+CONSTRUCTORS = {
+    "ConvNeXtTiny": "convnext_tiny",
+    "ConvNeXtSmall": "convnext_small",
+    "ConvNeXtBase": "convnext_base",
+    "ConvNeXtLarge": "convnext_large",
+    "ConvNeXtXLarge": "convnext_xlarge",
+    "ConvNeXtIsotropicSmall": "convnext_isotropic_small",
+    "ConvNeXtIsotropicBase": "convnext_isotropic_base",
+    "ConvNeXtIsotropicLarge": "convnext_isotropic_large",
+}
 
-    model = getattr(keras_convnext, f"ConvNeXt{size}")()
+
+@pytest.mark.parametrize(("constructor", "name"), CONSTRUCTORS.items())
+def test_constructor_of_a_network_builds_that_network(constructor, name):
+    model = getattr(keras_convnext, constructor)()
 
     assert model.name == name
     assert model.count_params() == PARAMETERS[name][0]

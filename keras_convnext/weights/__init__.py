@@ -1,0 +1,1 @@
+"""Published checkpoints and other people's weight files: find, fetch, read, write."""

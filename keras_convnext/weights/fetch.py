@@ -1,0 +1,84 @@
+"""From what a user calls weights to a file on this machine: a name, a path or an address."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+from keras_convnext.errors import MissingPackage, WeightsError
+from keras_convnext.weights.catalog import CHECKPOINTS, Checkpoint, suggestion
+from keras_convnext.weights.download import download
+from keras_convnext.weights.hub import fetch_from_hub
+from keras_convnext.weights.tensor_files import SHARDS, open_tensor_file
+
+# What directories and repositories keep their weights in, the first that is there being taken:
+# timm's and transformers' names, then those of Keras and of a run's directory.
+WEIGHT_FILES = (
+    "model.safetensors",
+    f"model{SHARDS}",
+    "pytorch_model.bin",
+    "last.keras",
+    "model.weights.h5",
+)
+
+
+def fetch(source: str | os.PathLike, official: bool = False) -> Path:
+    """Returns the file of some weights on this machine, downloading it unless it was before.
+
+    Args:
+        source: Name of a published checkpoint; path of a file, or of a directory that holds
+            `model.safetensors` or another of `WEIGHT_FILES`, such as a run's; `hf://owner/name`, a
+            repository on the Hugging Face Hub, with `@revision` behind it or without; or an
+            `https://` address.
+        official: Of a published checkpoint, whether to take the official `.pth` file even where
+            the Hub has it as safetensors.
+
+    Raises:
+        WeightsError: If there is no such thing, or it cannot be had.
+
+    Example:
+        >>> fetch("convnext_tiny.fb_in1k")
+        PosixPath('.../models--timm--convnext_tiny.fb_in1k/.../model.safetensors')
+    """
+    name = str(source)
+    if name in CHECKPOINTS:
+        return _published(CHECKPOINTS[name], official)
+    if name.startswith("hf://"):
+        return fetch_from_hub(name.removeprefix("hf://"), WEIGHT_FILES)
+    if name.startswith(("https://", "http://")):
+        return download(name, cache_directory(), check=_refuse_damaged)
+    path = Path(source)
+    if path.is_dir():
+        return _in_directory(path)
+    if path.is_file():
+        return path
+    raise WeightsError(
+        f"{name!r} is neither a file, nor a directory, nor an address (hf:// or https://), nor a "
+        f"published checkpoint. {suggestion(name)}"
+    )
+
+
+def cache_directory() -> Path:
+    """Where downloads are kept that no other program's cache keeps: below Keras's own directory."""
+    return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "keras_convnext"
+
+
+def _published(checkpoint: Checkpoint, official: bool) -> Path:
+    if checkpoint.hub is not None and not official:
+        return fetch_from_hub(checkpoint.hub, WEIGHT_FILES)
+    if importlib.util.find_spec("torch") is None:  # said before the download and not after it
+        raise MissingPackage(f"PyTorch, which is needed to read {checkpoint.file},", "torch")
+    return download(checkpoint.url, cache_directory(), check=_refuse_damaged)
+
+
+def _in_directory(directory: Path) -> Path:
+    for name in WEIGHT_FILES:
+        if (directory / name).is_file():
+            return directory / name
+    raise WeightsError(
+        f"The directory {directory} holds no weights: none of {', '.join(WEIGHT_FILES)} is there."
+    )
+
+
+def _refuse_damaged(path: Path) -> None:
+    """Raises a `WeightsError` unless the file is whole, as far as the file itself can tell."""
+    open_tensor_file(path)

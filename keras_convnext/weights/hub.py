@@ -1,0 +1,83 @@
+"""Files from the Hugging Face Hub, through `huggingface_hub`: its cache and its settings hold."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub import errors
+
+from keras_convnext.errors import WeightsError
+from keras_convnext.weights.download import file_sha256
+from keras_convnext.weights.tensor_files import SHARDS
+
+
+def fetch_from_hub(repository: str, names: Sequence[str]) -> Path:
+    """Returns the first of some files that a repository has, downloading it unless it was before.
+
+    Args:
+        repository: `owner/name` or `owner/name@revision`.
+        names: Names of files, the preferred one first. Of an index of several safetensors files,
+            all of them are fetched, and the path is the index's.
+
+    Raises:
+        WeightsError: If none of the files is there or can be had.
+    """
+    repo_id, _, revision = repository.partition("@")
+    unreachable = False
+    for name in names:
+        try:
+            path = _fetch(repo_id, name, revision or None)
+        except errors.LocalEntryNotFoundError:
+            unreachable = True  # and not in the cache; another of the files may be
+        except errors.EntryNotFoundError:
+            continue
+        else:
+            if name.endswith(SHARDS):
+                for shard in set(json.loads(path.read_text())["weight_map"].values()):
+                    _fetch(repo_id, shard, revision or None)
+            return path
+    if unreachable:
+        raise WeightsError(
+            f"hf://{repository} is not in the cache of the Hugging Face Hub, and the Hub cannot be "
+            f"reached or HF_HUB_OFFLINE is set."
+        )
+    raise WeightsError(f"hf://{repository} holds no weights: none of {', '.join(names)} is there.")
+
+
+def _fetch(repo_id, name, revision):
+    address = f"hf://{repo_id}/{name}"
+    try:
+        cached = huggingface_hub.try_to_load_from_cache(repo_id, name, revision=revision)
+        path = Path(huggingface_hub.hf_hub_download(repo_id, name, revision=revision))
+    except errors.EntryNotFoundError:
+        raise
+    except errors.GatedRepoError:
+        raise WeightsError(f"{address} is gated: accept its terms, and `hf auth login`.") from None
+    except errors.RepositoryNotFoundError:
+        raise WeightsError(
+            f"There is no repository {repo_id} on the Hugging Face Hub, or it is private."
+        ) from None
+    except errors.RevisionNotFoundError:
+        raise WeightsError(f"hf://{repo_id} has no revision {revision!r}.") from None
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else "an error"
+        raise WeightsError(f"{address} cannot be had: the Hub answered {status}.") from None
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise WeightsError(f"{address} cannot be had: {reason}") from None
+    if cached is None:
+        _refuse_damaged(path, address)
+    return path
+
+
+def _refuse_damaged(path, address):
+    """Compares a new file with its SHA-256, which the Hub's cache calls great files by."""
+    blob = path.resolve()
+    if re.fullmatch("[0-9a-f]{64}", blob.name) and file_sha256(blob) != blob.name:
+        path.unlink()
+        blob.unlink()
+        raise WeightsError(
+            f"{address} arrived damaged: its SHA-256 is not {blob.name}. It was removed; try again."
+        )

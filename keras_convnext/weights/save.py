@@ -1,0 +1,129 @@
+"""Weights to a file that another project, or this one, can load."""
+
+import importlib.util
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import keras
+import numpy as np
+import safetensors.numpy
+
+from keras_convnext.errors import MissingPackage, WeightsError
+from keras_convnext.weights import formats
+
+# What may be written: the caller's word for it to the names and the layout.
+WRITTEN = {
+    "official": formats.OFFICIAL,
+    "timm": formats.TIMM,
+    "transformers": formats.TRANSFORMERS,
+    "torchvision": formats.TORCHVISION,
+    "safetensors": formats.SAFETENSORS,
+}
+SUFFIXES = (".safetensors", ".pth")
+
+
+def save_weights(model: keras.Model, path: str | os.PathLike, format: str = "safetensors") -> Path:
+    """Writes a network's weights under another project's names and in its layout.
+
+    Args:
+        model: A network of this package.
+        path: The file: `.safetensors`, or `.pth` for one of PyTorch's. It is complete or not there.
+        format: Whose names and layout: `"official"` (the official code; in a `.pth` the weights
+            stand under the key `model`, as in its own files), `"timm"`, `"transformers"`,
+            `"torchvision"`, or `"safetensors"` for the paths that weights have in Keras.
+
+    Returns:
+        The path.
+
+    Raises:
+        WeightsError: If the format has no names for this network, or the path ends otherwise.
+        MissingPackage: If PyTorch is not installed, for a `.pth`.
+
+    Example:
+        >>> keras_convnext.save_weights(model, "tuned.safetensors", format="timm")
+        >>> # timm.create_model("convnext_tiny", checkpoint_path="tuned.safetensors")
+    """
+    variables = {variable.path: variable for variable in model.weights}
+    return write_weights(
+        variables, lambda name: keras.ops.convert_to_numpy(variables[name]), path, format
+    )
+
+
+def write_weights(
+    paths: Iterable[str],
+    read: Callable[[str], np.ndarray],
+    file: str | os.PathLike,
+    format: str,
+) -> Path:
+    """Writes weights that are read one by one; see `save_weights`.
+
+    Args:
+        paths: Our path of every weight.
+        read: Returns the weight with a path, in our layout.
+        file: As in `save_weights`.
+        format: As in `save_weights`.
+    """
+    file = Path(file)
+    if file.suffix not in SUFFIXES:
+        raise WeightsError(f"Weights are written as {' or '.join(SUFFIXES)}. Received: {file}.")
+    paths = list(paths)
+    chosen = _format(format, paths)
+    write = _write_pth if file.suffix == ".pth" else _write_safetensors
+    tensors = {chosen.name_of(path): _tensor(chosen, path, read(path)) for path in paths}
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=file.parent) as directory:
+            written = Path(directory) / file.name
+            write(tensors, written, chosen)
+            written.replace(file)
+    except OSError as error:
+        raise WeightsError(f"{file} cannot be written: {error.strerror or error}.") from error
+    return file
+
+
+def _format(name: str, paths: list[str]) -> formats.Format:
+    """Returns the format with a name that can hold weights with these paths."""
+    if name not in WRITTEN:
+        raise WeightsError(f"`format` must be one of {', '.join(WRITTEN)}. Received: {name!r}.")
+    chosen = WRITTEN[name]
+    isotropic = "stem/norm/gamma" not in paths
+    if isotropic and chosen is formats.OFFICIAL:
+        chosen = formats.OFFICIAL_ISOTROPIC
+    elif isotropic and chosen is not formats.SAFETENSORS:
+        raise WeightsError(
+            f"{name} has no network without a LayerNorm after the stem; 'official' and "
+            f"'safetensors' can hold its weights."
+        )
+    if chosen is formats.TRANSFORMERS and "head/kernel" not in paths:
+        chosen = formats.TRANSFORMERS_BACKBONE
+    nameless = [path for path in paths if chosen.name_of(path) is None]
+    if nameless:
+        raise WeightsError(
+            f"The format {name!r} has no names for these weights: {', '.join(nameless[:5])}. Pass "
+            f"a network of keras_convnext; of a model around one, the inner one."
+        )
+    return chosen
+
+
+def _tensor(chosen, path, array):
+    # Writable, since PyTorch warns of what is not.
+    array = chosen.from_keras(path, array.astype("float32", copy=False))
+    return np.require(array, requirements=["C_CONTIGUOUS", "WRITEABLE"])
+
+
+def _write_safetensors(tensors, path, chosen):
+    # What transformers asks of a file that holds PyTorch's layout.
+    metadata = {"format": "pt"} if chosen.layout == "pytorch" else None
+    safetensors.numpy.save_file(tensors, path, metadata)
+
+
+def _write_pth(tensors, path, chosen):
+    if importlib.util.find_spec("torch") is None:
+        raise MissingPackage(f"PyTorch, which is needed to write {path.name},", "torch")
+    import torch
+
+    state_dict = {name: torch.from_numpy(array) for name, array in tensors.items()}
+    official = chosen in (formats.OFFICIAL, formats.OFFICIAL_ISOTROPIC)
+    torch.save({"model": state_dict} if official else state_dict, path)

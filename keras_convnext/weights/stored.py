@@ -1,0 +1,150 @@
+"""The weights of a ConvNeXt in a file, whoever wrote it, under our names and in our layout."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from keras_convnext.errors import WeightsError
+from keras_convnext.variants import VARIANTS
+from keras_convnext.weights.formats import BLOCK_LAYERS, FORMATS, Format
+from keras_convnext.weights.tensor_files import TensorFile, open_tensor_file
+
+FIRST_BLOCK = "stages_0_blocks_0/depthwise_conv/kernel"
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """What network a file's weights belong to; the names are those of `ConvNeXt`'s arguments."""
+
+    depths: tuple[int, ...]
+    dims: tuple[int, ...]
+    patch_size: int
+    kernel_size: int
+    stem_norm: bool
+    layer_scale: bool
+    classes: int | None
+
+    @property
+    def variant(self) -> str | None:
+        """The name of the network of the paper, if it is one."""
+        for row in VARIANTS.values():
+            same = (row.depths, row.dims, row.patch_size, row.stem_norm) == (
+                self.depths,
+                self.dims,
+                self.patch_size,
+                self.stem_norm,
+            )
+            if same and self.kernel_size == 7:
+                return row.name
+        return None
+
+
+class StoredWeights:
+    """Weights in a file, read one by one.
+
+    Args:
+        path: The file.
+
+    Attributes:
+        path: The file.
+        format: Whose names and layout it has.
+        shapes: Our path of every weight to its shape in our layout.
+        unexpected: Names in the file that no weight of a ConvNeXt has, with their shapes.
+
+    Raises:
+        WeightsError: If it cannot be read, or holds no ConvNeXt of a known format.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: TensorFile = open_tensor_file(path)
+        self.format = _format_of(path, self._file)
+        in_file = {self.format.plain(name): name for name in self._file.shapes}
+        self._depths = _depths(self.format, in_file)
+        names = {path: self.format.name_of(path) for path in _all_paths(self._depths)}
+        self._names = {path: in_file[name] for path, name in names.items() if name in in_file}
+        self.shapes = {path: self._shape(path) for path in self._names}
+        known = set(self._names.values())
+        self.unexpected = {
+            name: shape for name, shape in self._file.shapes.items() if name not in known
+        }
+
+    def read(self, path: str) -> np.ndarray:
+        """Returns the weight with one of our paths, in our layout."""
+        return self.format.to_keras(path, self._file.read(self._names[path]))
+
+    @property
+    def architecture(self) -> Architecture:
+        """What network the weights belong to."""
+        stages = range(1, len(self._depths))
+        to_stage = ["stem/conv", *(f"stages_{stage}_downsampling/conv" for stage in stages)]
+        return Architecture(
+            depths=self._depths,
+            dims=tuple(self.shapes[f"{layer}/kernel"][-1] for layer in to_stage),
+            patch_size=self.shapes["stem/conv/kernel"][0],
+            kernel_size=self.shapes[FIRST_BLOCK][0],
+            stem_norm="stem/norm/gamma" in self.shapes,
+            layer_scale="stages_0_blocks_0/layer_scale/gamma" in self.shapes,
+            classes=self.classes,
+        )
+
+    @property
+    def classes(self) -> int | None:
+        """Classes of the classifier; `None` without one."""
+        return self.shapes["head/kernel"][-1] if "head/kernel" in self.shapes else None
+
+    def _shape(self, path):
+        # A stand-in of the file's shape that takes no memory.
+        stand_in = np.broadcast_to(np.float32(0), self._file.shapes[self._names[path]])
+        return self.format.to_keras(path, stand_in).shape
+
+
+def _format_of(path: Path, file: TensorFile) -> Format:
+    for format in FORMATS:
+        names = {format.plain(name) for name in file.shapes}
+        if {format.name_of("stem/conv/kernel"), format.name_of(FIRST_BLOCK)} <= names:
+            return format
+    first = ", ".join(list(file.shapes)[:3]) or "none"
+    raise WeightsError(
+        f"{path} holds no ConvNeXt of a known format: those of the official code, timm, "
+        f"transformers, torchvision, keras.applications and this package are known. "
+        f"Its first tensors: {first}."
+    )
+
+
+def _depths(format, names):
+    """Returns the blocks of each stage, counted by their names."""
+    depths: list[int] = []
+    seen = set()
+    while True:
+        blocks = 0
+        while True:
+            name = format.name_of(f"stages_{len(depths)}_blocks_{blocks}/depthwise_conv/kernel")
+            if name not in names or name in seen:
+                break
+            seen.add(name)
+            blocks += 1
+        if blocks == 0:
+            return tuple(depths)
+        depths.append(blocks)
+
+
+def _all_paths(depths):
+    """Returns our path of every weight that a network of these depths may have."""
+    layers = ["stem/conv", "stem/norm", "head_norm", "head"]
+    for stage, depth in enumerate(depths):
+        if stage > 0:
+            layers += [f"stages_{stage}_downsampling/{part}" for part in ("norm", "conv")]
+        layers += [
+            f"stages_{stage}_blocks_{block}/{part}"
+            for block in range(depth)
+            for part in BLOCK_LAYERS
+        ]
+    return [f"{layer}/{weight}" for layer in layers for weight in _weights_of(layer)]
+
+
+def _weights_of(layer):
+    if layer.endswith("layer_scale"):
+        return ("gamma",)
+    return ("gamma", "beta") if layer.endswith("norm") else ("kernel", "bias")
