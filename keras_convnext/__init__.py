@@ -21,6 +21,7 @@ _HOMES = {
     "ConvNeXtBase": "models:ConvNeXtBase",
     "ConvNeXtLarge": "models:ConvNeXtLarge",
     "ConvNeXtXLarge": "models:ConvNeXtXLarge",
+    "Preprocessor": "data.preprocessor:Preprocessor",
     "Predictor": "serving.predictor:Predictor",
     "callbacks": "callbacks",
     "convert_weights": "conversion:convert_weights",
@@ -28,6 +29,7 @@ _HOMES = {
     "evaluate": "runs:evaluate",
     "export": "runs:export",
     "feature_pyramid": "models:feature_pyramid",
+    "imagenet": "imagenet",
     "layers": "layers",
     "list_models": "variants:list_models",
     "list_weights": "weights.catalog:list_weights",
@@ -39,6 +41,8 @@ _HOMES = {
     "train": "runs:train",
 }
 __all__ = list(_HOMES)
+# What some of them need beside a backend.
+_OPTIONAL = ("tensorflow", "keras_cv", "matplotlib")
 
 
 # Keras finds the layers in a saved model by the names they are registered under, and they register
@@ -53,7 +57,14 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module_name, _, attribute = _HOMES[name].partition(":")
-    module = importlib.import_module(f"{__name__}.{module_name}")
+    try:
+        module = importlib.import_module(f"{__name__}.{module_name}")
+    except ModuleNotFoundError as error:
+        if error.name not in _OPTIONAL:
+            raise
+        from keras_convnext.errors import MissingPackage
+
+        raise MissingPackage(f"{error.name!r}, which {name} needs,", "train") from error
     return getattr(module, attribute) if attribute else module
 
 

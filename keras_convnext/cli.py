@@ -4,6 +4,7 @@ What a command needs is imported when it runs, so that `--help`, `models` and `r
 wait for a backend.
 """
 
+import dataclasses
 import json
 import logging
 import sys
@@ -28,6 +29,8 @@ app = typer.Typer(
 )
 recipes = typer.Typer(help="Check a recipe, or show it with every default.", no_args_is_help=True)
 app.add_typer(recipes, name="recipe")
+weights = typer.Typer(help="List, fetch or convert weights.", no_args_is_help=True)
+app.add_typer(weights, name="weights")
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file.")]
 Overrides = Annotated[
@@ -35,7 +38,18 @@ Overrides = Annotated[
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, as schedule.epochs=10."),
 ]
 Source = Annotated[
-    Path, typer.Argument(metavar="RUN|MODEL", help="Directory of a run, or a .keras file.")
+    str,
+    typer.Argument(
+        metavar="RUN|WEIGHTS|MODEL",
+        help="Directory of a run, name of a published checkpoint, or a .keras file.",
+    ),
+]
+WeightsSource = Annotated[
+    str,
+    typer.Argument(
+        metavar="WEIGHTS",
+        help="Name of a published checkpoint, file, directory, hf://owner/name or https address.",
+    ),
 ]
 Checkpoint = Annotated[
     str, typer.Option(help="Of a run: 'last', or 'best' on the validation images.")
@@ -79,7 +93,7 @@ def evaluate(
     ] = "error",
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate a run or a model."""
+    """Evaluate a run, a published checkpoint or a model."""
     _one_of("--on-bad-image", on_bad_image, ("error", "skip"))
     start_quietly()
     from keras_convnext import runs
@@ -91,7 +105,7 @@ def evaluate(
         _print_figures(figures, str(data or source))
 
 
-@app.command(epilog="Example: keras-convnext predict runs/digits digit.png --top 3")
+@app.command(epilog="Example: keras-convnext predict convnext_tiny.fb_in1k cat.jpg --top 3")
 def predict(
     source: Source,
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
@@ -131,7 +145,7 @@ def export(
     ),
     checkpoint: Checkpoint = "last",
 ) -> None:
-    """Write a run or a model in a form that can be served."""
+    """Write a run, a published checkpoint or a model in a form that can be served."""
     start_quietly()
     from keras_convnext import runs
 
@@ -158,6 +172,78 @@ def models() -> None:
     results.print(table)
 
 
+@weights.command("list", epilog="Example: keras-convnext weights list --model convnext_tiny")
+def list_(
+    model: Annotated[str | None, typer.Option(help="Only the checkpoints of this model.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the published checkpoints."""
+    from keras_convnext.variants import get_variant
+    from keras_convnext.weights.catalog import CHECKPOINTS, list_weights
+
+    rows = [CHECKPOINTS[name] for name in list_weights(model and get_variant(model).name)]
+    if as_json:
+        document = [{"name": row.name, "url": row.url, **dataclasses.asdict(row)} for row in rows]
+        print(json.dumps(document))  # noqa: T201 (rich would wrap it)
+        return
+    table = Table("name")
+    for title in ("classes", "size", "top-1 %", "timm's top-1 %"):
+        table.add_column(title, justify="right")
+    for title in ("evaluated on", "licence", "Hugging Face Hub", "official file"):
+        table.add_column(title)
+    for row in rows:
+        table.add_row(
+            row.name,
+            str(row.classes),
+            str(row.image_size),
+            _percent(row.top_1, 1),
+            _percent(row.top_1_timm, 3),
+            "whole image, warped" if row.warp else f"centre crop, {row.crop_fraction:g}",
+            row.licence,
+            row.hub or "",
+            row.file,
+        )
+    results.print(table)
+
+
+@weights.command(epilog="Example: keras-convnext weights get convnext_tiny.fb_in1k")
+def get(
+    source: WeightsSource,
+    official: Annotated[
+        bool, typer.Option("--official", help="The official .pth even where the Hub has another.")
+    ] = False,
+) -> None:
+    """Fetch weights, unless they are here already, and print where they are."""
+    from keras_convnext.weights.fetch import fetch
+
+    results.print(f"{fetch(source, official)}", soft_wrap=True)
+
+
+@weights.command(
+    epilog="Example: keras-convnext weights convert runs/mine/best.keras mine.safetensors "
+    "--format timm"
+)
+def convert(
+    source: WeightsSource,
+    output: Annotated[
+        Path, typer.Argument(help="A .safetensors, .pth, .keras or .weights.h5 file.")
+    ],
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="Of .safetensors and .pth, whose names: 'official', 'timm', 'transformers', "
+            "'torchvision', or 'safetensors' for Keras's paths."
+        ),
+    ] = None,
+) -> None:
+    """Write weights in another project's form, or as a Keras file."""
+    from keras_convnext.conversion import KERAS_FILES, convert_weights
+
+    if output.name.endswith(KERAS_FILES):
+        start_quietly()
+    results.print(f"{convert_weights(source, output, format)}", soft_wrap=True)
+
+
 @recipes.command(epilog="Example: keras-convnext recipe check recipes/quickstart/digits.yaml")
 def check(recipe: RecipeFile, settings: Overrides = None) -> None:
     """Say whether a recipe can be run, or everything that is wrong with it."""
@@ -173,6 +259,10 @@ def show(recipe: RecipeFile, settings: Overrides = None) -> None:
     from keras_convnext.recipe import load_recipe
 
     print(load_recipe(recipe, settings or []).to_yaml(), end="")  # noqa: T201 (YAML, unwrapped)
+
+
+def _percent(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -194,9 +284,7 @@ def _print_figures(figures: dict[str, float], title: str) -> None:
 
 def main() -> None:
     """Runs the command line; what the user can mend is said in a sentence, with exit status 1."""
-    logging.basicConfig(
-        format="%(message)s", handlers=[RichHandler(console=notices, show_path=False)]
-    )
+    logging.getLogger("keras_convnext").addHandler(RichHandler(console=notices, show_path=False))
     try:
         app()
     except UserError as error:

@@ -4,16 +4,18 @@ import os
 import tempfile
 import zipfile
 from pathlib import Path
-
-import keras
+from typing import TYPE_CHECKING
 
 from keras_convnext.errors import WeightsError
-from keras_convnext.models import ConvNeXt
 from keras_convnext.weights.catalog import CHECKPOINTS
 from keras_convnext.weights.fetch import fetch
-from keras_convnext.weights.load import assign
 from keras_convnext.weights.save import write_weights
 from keras_convnext.weights.stored import StoredWeights
+
+if TYPE_CHECKING:
+    import keras
+
+KERAS_FILES = (".keras", ".weights.h5")  # the rest needs no Keras, nor the memory it takes
 
 
 def convert_weights(
@@ -44,7 +46,7 @@ def convert_weights(
     if stored.unexpected:
         names = ", ".join(list(stored.unexpected)[:5])
         raise WeightsError(f"{stored.path} holds weights that no ConvNeXt has, such as {names}.")
-    if not path.name.endswith((".keras", ".weights.h5")):
+    if not path.name.endswith(KERAS_FILES):
         default = "official" if path.suffix == ".pth" else "safetensors"
         return write_weights(stored.shapes, stored.read, path, format or default)
     if format is not None:
@@ -60,13 +62,16 @@ def convert_weights(
     return path
 
 
-def model_of(stored: StoredWeights, image_size: int = 224) -> keras.Model:
+def model_of(stored: StoredWeights, image_size: int = 224) -> "keras.Model":
     """Returns the network that a file's weights belong to, with these weights.
 
     Args:
         stored: The opened file.
         image_size: Height and width of its images, in pixels; without a classifier it takes any.
     """
+    from keras_convnext.models import ConvNeXt
+    from keras_convnext.weights.load import assign
+
     network = stored.architecture
     model = ConvNeXt(
         network.depths,
@@ -87,6 +92,8 @@ def model_of(stored: StoredWeights, image_size: int = 224) -> keras.Model:
 
 def _save_keras(model, path):
     """Writes a `.keras` file; Keras itself would hold all of it in memory first."""
+    import keras
+
     with tempfile.TemporaryDirectory(dir=path.parent) as directory:
         parts, whole = Path(directory) / "parts", Path(directory) / path.name
         keras.saving.save_model(model, parts, zipped=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import keras
 
-from keras_convnext import runtime
+from keras_convnext import imagenet, runtime
 from keras_convnext.console import console
 from keras_convnext.data.pipeline import evaluation_dataset, training_dataset
 from keras_convnext.data.sources import Split, image_folder, load_splits
@@ -22,6 +22,7 @@ from keras_convnext.serving.saved_model import write_saved_model
 from keras_convnext.training.plan import Plan, make_plan
 from keras_convnext.training.run_directory import RunDirectory
 from keras_convnext.training.trainer import build_model, compile_model, fit
+from keras_convnext.weights.catalog import CHECKPOINTS
 
 EXPORT_FORMATS = ("saved_model",)
 
@@ -94,11 +95,13 @@ def evaluate(
     checkpoint: str = "last",
     on_bad_image: str = "error",
 ) -> Evaluation:
-    """Evaluates a run or a model.
+    """Evaluates a run, a published checkpoint or a model.
 
     Args:
-        source: Directory of a run, or a `.keras` file.
+        source: Directory of a run, name of a published checkpoint, or a `.keras` file.
         data: Folder with one folder of images a class. Defaults to a run's own validation images.
+            For a published checkpoint the folders are called by synset ids, such as `n01440764`,
+            as in ImageNet; they need not be all of them.
         checkpoint: Of a run, the `"last"` state or the `"best"` on the validation images.
         on_bad_image: `"error"` or `"skip"`, for files in `data` that are no images.
 
@@ -119,6 +122,9 @@ def evaluate(
         return _evaluate_split(predictor, load_splits(RunDirectory.open(source).recipe().data)[1])
     if RunDirectory.is_run(source):
         return _evaluate_split(predictor, image_folder(data, on_bad_image, predictor.class_names))
+    if str(source) in CHECKPOINTS:
+        synsets = imagenet.synsets(len(predictor.class_names))
+        return _evaluate_split(predictor, image_folder(data, on_bad_image, synsets))
     split = image_folder(data, on_bad_image)
     if len(split.class_names) != len(predictor.class_names):
         raise DataError(
@@ -135,10 +141,11 @@ def export(
     format: str = "saved_model",
     checkpoint: str = "last",
 ) -> Path:
-    """Writes a run or a model in a form that can be served.
+    """Writes a run, a published checkpoint or a model in a form that can be served.
 
     Args:
-        source: Directory of a run, a `.keras` file, or a functional classifier of fixed image size.
+        source: Directory of a run, name of a published checkpoint, a `.keras` file, or a functional
+            classifier of fixed image size.
         path: Where to. Defaults to a run's own `saved_model/`; required for anything else.
         format: `"saved_model"`, for TensorFlow Serving; what it takes and gives stands in
             `keras_convnext.serving.saved_model`.
@@ -178,5 +185,6 @@ def _describe(run: RunDirectory, recipe: Recipe, plan: Plan, class_names: tuple[
 
 
 def _evaluate_split(predictor: Predictor, split: Split) -> Evaluation:
-    dataset = evaluation_dataset(split, predictor.image_size, predictor.crop_fraction)
+    preprocessor = predictor.preprocessor
+    dataset = evaluation_dataset(split, preprocessor.image_size, preprocessor.crop_fraction)
     return evaluate_classifier(predictor.classifier, dataset, split.class_names)

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from keras_convnext.data.decoding import FORMATS, decode_rgb
-from keras_convnext.data.preprocessing import evaluation_image
-from keras_convnext.errors import DataError, RunError, UserError
-from keras_convnext.models import with_probabilities
+from keras_convnext import imagenet
+from keras_convnext.data.preprocessor import Preprocessor
+from keras_convnext.errors import RunError, UserError
+from keras_convnext.models import create_model, with_probabilities
 from keras_convnext.training.run_directory import RunDirectory
+from keras_convnext.weights.catalog import CHECKPOINTS, get_checkpoint, suggestion
 
 BATCH_SIZE = 32
-CHECKPOINTS = ("last", "best")
+RUN_STATES = ("last", "best")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,46 +34,54 @@ class Predictor:
         classifier: Model from images `(batch, size, size, 3)`, values from 0 to 255, to
             probabilities `(batch, classes)`.
         class_names: The names of the classes, in the order of the outputs.
-        image_size: Height and width the classifier takes, in pixels.
-        crop_fraction: The centre crop's share of the resized image, below 384 pixels.
+        preprocessor: What brings images to the classifier's size.
 
     Example:
-        >>> predictor = keras_convnext.Predictor.load("runs/digits")
-        >>> predictor.predict(["digit.png"], top=1)
-        [[Prediction(label='7', probability=0.93)]]
+        >>> predictor = keras_convnext.Predictor.load("convnext_tiny.fb_in1k")
+        >>> predictor.predict(["cat.jpg"], top=1)
+        [[Prediction(label='tabby', probability=0.61)]]
     """
 
     classifier: keras.Model
     class_names: tuple[str, ...]
-    image_size: int
-    crop_fraction: float = 0.875
+    preprocessor: Preprocessor
 
     @classmethod
     def load(cls, source: str | Path, checkpoint: str = "last") -> "Predictor":
-        """Returns the predictor of a run's directory or of a `.keras` file.
+        """Returns the predictor of a run's directory, a published checkpoint or a `.keras` file.
 
         Args:
-            source: Directory of a run, or a `.keras` file; of a file the class names are not
-                known, and classes are called by their numbers.
+            source: Directory of a run, name of a published checkpoint
+                (`keras_convnext.list_weights()`), or a `.keras` file; of a file the class names are
+                not known, and classes are called by their numbers.
             checkpoint: Of a run, the `"last"` state or the `"best"` on the validation images.
 
         Raises:
             RunError: If there is no such run or model.
+            WeightsError: If the published checkpoint cannot be had.
             UserError: If there is no such checkpoint, or the model is no classifier that can be
                 used without knowing more; see `of_model`.
         """
-        if checkpoint not in CHECKPOINTS:
+        if checkpoint not in RUN_STATES:
             raise UserError(
-                f"`checkpoint` must be one of {', '.join(CHECKPOINTS)}. Received: {checkpoint!r}."
+                f"`checkpoint` must be one of {', '.join(RUN_STATES)}. Received: {checkpoint!r}."
             )
+        if str(source) in CHECKPOINTS:
+            return cls._of_published(str(source))
         if not RunDirectory.is_run(source):
             return cls.of_model(_load_model(Path(source)))
         run = RunDirectory.open(source)
         data = run.recipe().data
         model = _load_model(run.best_model if checkpoint == "best" else run.last_model)
-        return cls(
-            with_probabilities(model), run.class_names(), data.image_size, data.crop_fraction
-        )
+        preprocessor = Preprocessor(data.image_size, data.crop_fraction)
+        return cls(with_probabilities(model), run.class_names(), preprocessor)
+
+    @classmethod
+    def _of_published(cls, name: str) -> "Predictor":
+        published, preprocessor = get_checkpoint(name), Preprocessor.for_weights(name)
+        size = preprocessor.image_size
+        model = create_model(published.model, weights=name, input_shape=(size, size, 3))
+        return cls(model, imagenet.class_names(published.classes), preprocessor)
 
     @classmethod
     def of_model(
@@ -114,7 +122,7 @@ class Predictor:
                 f"{model.name!r} takes images of any size, so the size to bring them to must be "
                 f"given: Predictor.of_model(model, image_size=...), in pixels."
             )
-        return cls(with_probabilities(model), names, size, crop_fraction)
+        return cls(with_probabilities(model), names, Preprocessor(size, crop_fraction))
 
     def predict(
         self, images: Iterable[str | Path | np.ndarray], top: int = 5
@@ -128,7 +136,7 @@ class Predictor:
         Raises:
             DataError: If a file is missing or is no image.
         """
-        prepared = [self._prepare(image) for image in images]
+        prepared = [self.preprocessor(image) for image in images]
         if not prepared:
             return []
         probabilities = self.classifier.predict(
@@ -140,26 +148,13 @@ class Predictor:
             for row, best in zip(probabilities, ranked, strict=True)
         ]
 
-    def _prepare(self, image):
-        if not isinstance(image, np.ndarray):
-            image = _read_image(Path(image))
-        return evaluation_image(image, self.image_size, self.crop_fraction).numpy()
-
-
-def _read_image(path: Path):
-    try:
-        return decode_rgb(tf.io.read_file(str(path)))
-    except tf.errors.NotFoundError:
-        raise DataError(f"There is no file {path}.") from None
-    except tf.errors.OpError:
-        raise DataError(f"{path} cannot be read as an image. Images may be {FORMATS}.") from None
-
 
 def _load_model(path: Path) -> keras.Model:
     if not path.is_file() or path.suffix != ".keras":
         raise RunError(
-            f"{path} is neither the directory of a run nor a .keras file. A run's directory holds "
-            f"recipe.yaml, and last.keras once its first epoch has ended."
+            f"{path} is neither the directory of a run, nor a .keras file, nor the name of a "
+            f"published checkpoint. A run's directory holds recipe.yaml, and last.keras once its "
+            f"first epoch has ended. {suggestion(str(path))}"
         )
     # Not compiled: a file compiled by another backend may hold an optimizer this one cannot read.
     try:

@@ -5,6 +5,7 @@ machine it was traced on and PyTorch has none, so under these backends the class
 a `.keras` file, to a process of its own that runs TensorFlow.
 """
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import keras
 
+from keras_convnext.data.preprocessor import Preprocessor
 from keras_convnext.errors import MissingPackage, RunError
 from keras_convnext.serving.predictor import Predictor
 
@@ -54,7 +56,7 @@ def _write(predictor: Predictor, path: Path) -> None:
     from keras_convnext.data.decoding import decode_rgb
     from keras_convnext.data.preprocessing import evaluation_image
 
-    size = predictor.image_size
+    size, crop_fraction = dataclasses.astuple(predictor.preprocessor)
     names = tf.constant(predictor.class_names)
     top = min(TOP, len(predictor.class_names))
 
@@ -62,7 +64,7 @@ def _write(predictor: Predictor, path: Path) -> None:
     files_spec = tf.TensorSpec((None,), tf.string, "files")
 
     def prepare(file):
-        return evaluation_image(decode_rgb(file), size, predictor.crop_fraction)
+        return evaluation_image(decode_rgb(file), size, crop_fraction)
 
     @tf.function(input_signature=[images_spec])
     def serve_images(images):
@@ -94,8 +96,7 @@ def _write_in_tensorflow_process(predictor: Predictor, path: Path) -> None:
         settings = {
             "model_file": str(model_file),
             "class_names": predictor.class_names,
-            "image_size": predictor.image_size,
-            "crop_fraction": predictor.crop_fraction,
+            "preprocessor": dataclasses.asdict(predictor.preprocessor),
             "path": str(path.absolute()),
         }
         process = subprocess.run(
@@ -118,8 +119,7 @@ def _serve_handover() -> None:
     predictor = Predictor(
         model,
         tuple(settings["class_names"]),
-        settings["image_size"],
-        settings["crop_fraction"],
+        Preprocessor(**settings["preprocessor"]),
     )
     _write(predictor, Path(settings["path"]))
 

@@ -37,8 +37,9 @@ class Checkpoint:
             heads of ImageNet-22K and where none was published.
         hub: Repository on the Hugging Face Hub that holds it as safetensors, or `None`.
         top_1_timm: The same as timm measured it, at the same resolution, or `None`.
-        crop_fraction: The centre crop's share of the resized short side; `None` where the whole
-            image is warped to the network's size instead.
+        crop_fraction: The centre crop's share of the resized short side.
+        warp: Whether the whole image is resized to the network's size instead, without keeping its
+            aspect ratio and without a crop.
         licence: Licence of the weights: that of the official repository.
     """
 
@@ -63,8 +64,12 @@ class Checkpoint:
         return OFFICIAL_FILES + self.file
 
     @property
-    def crop_fraction(self) -> float | None:
-        return None if self.image_size >= 384 else 0.875
+    def crop_fraction(self) -> float:
+        return 1.0 if self.warp else 0.875
+
+    @property
+    def warp(self) -> bool:
+        return self.image_size >= 384
 
 
 def _of_timm(model, tag, file, classes, image_size, top_1, top_1_timm):

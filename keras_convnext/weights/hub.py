@@ -25,12 +25,12 @@ def fetch_from_hub(repository: str, names: Sequence[str]) -> Path:
         WeightsError: If none of the files is there or can be had.
     """
     repo_id, _, revision = repository.partition("@")
-    unreachable = False
+    unreachable = None
     for name in names:
         try:
-            path = _fetch(repo_id, name, revision or None)
-        except errors.LocalEntryNotFoundError:
-            unreachable = True  # and not in the cache; another of the files may be
+            path = _fetch(repo_id, name, revision or None, ask=unreachable is None)
+        except _Unreachable as error:  # another of the files may be in the cache
+            unreachable = unreachable or error
         except errors.EntryNotFoundError:
             continue
         else:
@@ -41,15 +41,25 @@ def fetch_from_hub(repository: str, names: Sequence[str]) -> Path:
     if unreachable:
         raise WeightsError(
             f"hf://{repository} is not in the cache of the Hugging Face Hub, and the Hub cannot be "
-            f"reached or HF_HUB_OFFLINE is set."
+            f"reached: {unreachable}"
         )
     raise WeightsError(f"hf://{repository} holds no weights: none of {', '.join(names)} is there.")
 
 
-def _fetch(repo_id, name, revision):
+class _Unreachable(Exception):
+    """The file is not in the cache, and the Hub does not answer."""
+
+
+def _fetch(repo_id, name, revision, ask=True):
+    """Returns one file; one that is not in the cache only if `ask`ing the Hub is worth it."""
     address = f"hf://{repo_id}/{name}"
     try:
         cached = huggingface_hub.try_to_load_from_cache(repo_id, name, revision=revision)
+        if isinstance(cached, str):
+            return Path(huggingface_hub.hf_hub_download(repo_id, name, revision=revision))
+        if not ask:
+            raise _Unreachable
+        _refuse_unreachable(repo_id, name, revision)
         path = Path(huggingface_hub.hf_hub_download(repo_id, name, revision=revision))
     except errors.EntryNotFoundError:
         raise
@@ -62,14 +72,28 @@ def _fetch(repo_id, name, revision):
     except errors.RevisionNotFoundError:
         raise WeightsError(f"hf://{repo_id} has no revision {revision!r}.") from None
     except errors.HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else "an error"
-        raise WeightsError(f"{address} cannot be had: the Hub answered {status}.") from None
+        raise WeightsError(
+            f"{address} cannot be had: the Hub answered {error.response.status_code}."
+        ) from None
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise WeightsError(f"{address} cannot be had: {reason}") from None
-    if cached is None:
-        _refuse_damaged(path, address)
+        raise WeightsError(f"{address} cannot be had: {_first_line(error)}") from None
+    _refuse_damaged(path, address)
     return path
+
+
+def _refuse_unreachable(repo_id, name, revision):
+    """Asks for the file once, where a download would try for half a minute."""
+    url = huggingface_hub.hf_hub_url(repo_id, name, revision=revision)
+    try:
+        huggingface_hub.get_hf_file_metadata(url)
+    except (errors.HfHubHTTPError, errors.HFValidationError):
+        raise
+    except Exception as error:  # of the HTTP client, which differs between versions
+        raise _Unreachable(_first_line(error)) from None
+
+
+def _first_line(error) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _refuse_damaged(path, address):

@@ -5,13 +5,16 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 import safetensors.numpy
 
 from keras_convnext.errors import MissingPackage, WeightsError
 from keras_convnext.weights import formats
+
+if TYPE_CHECKING:  # converting tensors needs no Keras, nor the memory it takes
+    import keras
 
 # What may be written: the caller's word for it to the names and the layout.
 WRITTEN = {
@@ -24,7 +27,9 @@ WRITTEN = {
 SUFFIXES = (".safetensors", ".pth")
 
 
-def save_weights(model: keras.Model, path: str | os.PathLike, format: str = "safetensors") -> Path:
+def save_weights(
+    model: "keras.Model", path: str | os.PathLike, format: str = "safetensors"
+) -> Path:
     """Writes a network's weights under another project's names and in its layout.
 
     Args:
@@ -45,6 +50,8 @@ def save_weights(model: keras.Model, path: str | os.PathLike, format: str = "saf
         >>> keras_convnext.save_weights(model, "tuned.safetensors", format="timm")
         >>> # timm.create_model("convnext_tiny", checkpoint_path="tuned.safetensors")
     """
+    import keras
+
     variables = {variable.path: variable for variable in model.weights}
     return write_weights(
         variables, lambda name: keras.ops.convert_to_numpy(variables[name]), path, format

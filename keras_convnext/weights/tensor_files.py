@@ -26,6 +26,8 @@ from keras_convnext.errors import MissingPackage, WeightsError
 SHARDS = ".safetensors.index.json"
 # What PyTorch files keep their tensors under, beside the state of an optimizer and the like.
 STATE_DICT_KEYS = ("model", "state_dict")
+# The pages of a mapped file take memory until it is closed; this many bytes of them at most.
+REOPEN_AFTER = 1 << 28
 
 
 class TensorFile(Protocol):
@@ -84,14 +86,15 @@ def _kind(path: Path, start: bytes) -> Callable[[Path], TensorFile]:
 
 class _Safetensors:
     def __init__(self, path: Path) -> None:
-        self._file = safetensors.safe_open(path, framework="numpy")
-        self.shapes = {
-            name: tuple(self._file.get_slice(name).get_shape())
-            for name in self._file.keys()  # noqa: SIM118
-        }
+        self._path = path
+        with safetensors.safe_open(path, framework="numpy") as file:
+            names = list(file.keys())
+            self.shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
 
     def read(self, name: str) -> np.ndarray:
-        return self._file.get_tensor(name).astype("float32", copy=False)
+        # Opened anew for each, since the pages of a mapped file take memory until it is closed.
+        with safetensors.safe_open(self._path, framework="numpy") as file:
+            return file.get_tensor(name).astype("float32")
 
 
 class _Shards:
@@ -109,11 +112,21 @@ class _Shards:
 
 class _PyTorch:
     def __init__(self, path: Path) -> None:
-        self._tensors = _state_dict(_load_without_executing(path), path)
+        self._path = path
+        self._open()
         self.shapes = {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
 
+    def _open(self) -> None:
+        self._tensors = _state_dict(_load_without_executing(self._path), self._path)
+        self._bytes_read = 0
+
     def read(self, name: str) -> np.ndarray:
-        return self._tensors[name].detach().float().numpy()
+        tensor = self._tensors[name]
+        self._bytes_read += tensor.nbytes
+        if self._bytes_read > REOPEN_AFTER and zipfile.is_zipfile(self._path):
+            self._open()
+        # Copied, or an array, or a variable that took it over, would keep the file mapped.
+        return np.array(tensor.detach().float().numpy())
 
 
 def _load_without_executing(path):

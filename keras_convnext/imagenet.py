@@ -1,0 +1,66 @@
+"""The classes of ImageNet in the order of the published classifiers. Imports no backend.
+
+A class is a synset of WordNet: an id such as `n01440764` and words that mean the same, such as
+"tench, Tinca tinca". Both ImageNet-1K's 1000 and ImageNet-22K's 21841 classes (the release of fall
+2011) stand in the order of their ids, which is the alphabetical order of the folders that their
+images are distributed in. 999 of the 1000 are among the 21841: n04399382, the teddy bear, is not.
+"""
+
+import collections
+import functools
+from importlib import resources
+
+FILES = {1000: "imagenet_1k.tsv", 21841: "imagenet_22k.tsv"}
+
+
+def synsets(classes: int = 1000) -> tuple[str, ...]:
+    """Returns the synset id of every class.
+
+    Args:
+        classes: 1000 or 21841.
+
+    Example:
+        >>> keras_convnext.imagenet.synsets()[0]
+        'n01440764'
+    """
+    return tuple(synset for synset, _ in _table(classes))
+
+
+@functools.cache
+def class_names(classes: int = 1000) -> tuple[str, ...]:
+    """Returns a name for every class; no two are the same.
+
+    It is the first of the synset's words; where another class has the same, all of them; and where
+    even those are the same, they are followed by the id.
+
+    Args:
+        classes: 1000 or 21841.
+
+    Example:
+        >>> keras_convnext.imagenet.class_names()[0]
+        'tench'
+    """
+    table = _table(classes)
+    first = [words.split(", ")[0] for _, words in table]
+    times_first = collections.Counter(map(str.lower, first))
+    times_all = collections.Counter(words.lower() for _, words in table)
+    names = []
+    for (synset, words), short in zip(table, first, strict=True):
+        if times_first[short.lower()] == 1:
+            names.append(short)
+        elif times_all[words.lower()] == 1:
+            names.append(words)
+        else:
+            names.append(f"{words} ({synset})")
+    return tuple(names)
+
+
+@functools.cache
+def _table(classes):
+    if classes not in FILES:
+        raise ValueError(
+            f"ImageNet-1K has 1000 classes and ImageNet-22K 21841. Received: classes={classes}."
+        )
+    path = resources.files("keras_convnext") / "assets" / FILES[classes]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return tuple(tuple(line.split("\t")) for line in lines)
