@@ -35,6 +35,7 @@ _HOMES = {
     "list_weights": "weights.catalog:list_weights",
     "load_recipe": "recipe:load_recipe",
     "load_weights": "weights.load:load_weights",
+    "model_from_weights": "models:model_from_weights",
     "optimizers": "optimizers",
     "save_weights": "weights.save:save_weights",
     "schedules": "schedules",

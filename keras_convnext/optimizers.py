@@ -1,6 +1,10 @@
 """Optimizers the recipes use, each usable in a `model.compile` of one's own."""
 
+import collections
+
 import keras
+
+from keras_convnext.layer_decay import layer_scales
 
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
@@ -16,22 +20,58 @@ class AdamW(keras.optimizers.AdamW):
         learning_rate: A number or a schedule. Defaults to 4e-3, the paper's for batches of 4096.
         weight_decay: Decoupled weight decay. Defaults to 0.05.
         epsilon: Added to the root in the denominator. Defaults to 1e-8; Keras's own is 1e-7.
+        layer_decay: For fine-tuning, the factor on the learning rate from one group of layers to
+            the next one nearer to the image, in (0, 1]: 0.8 in table 6, see
+            `keras_convnext.layer_decay`. Weight decay shrinks with the rate, as in PyTorch.
+            Defaults to `None`, one rate for all.
         **kwargs: Further arguments of `keras.optimizers.AdamW`, such as `global_clipnorm`.
 
     Example:
         >>> model.compile(keras_convnext.optimizers.AdamW(1e-3), loss="categorical_crossentropy")
+        >>> fine_tuning = keras_convnext.optimizers.AdamW(5e-5, 1e-8, layer_decay=0.8)
     """
+
+    weight_decay: float | None
 
     def __init__(
         self,
         learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 4e-3,
         weight_decay: float = 0.05,
         epsilon: float = 1e-8,
+        layer_decay: float | None = None,
         **kwargs,
     ) -> None:
+        if layer_decay is not None and not 0 < layer_decay <= 1:
+            raise ValueError(
+                f"`layer_decay` is the factor from one group of layers to the next and must lie in "
+                f"(0, 1], or be None for one rate. Received: layer_decay={layer_decay}."
+            )
         super().__init__(learning_rate, weight_decay=weight_decay, epsilon=epsilon, **kwargs)
+        self.layer_decay = layer_decay
+        self._scales: list[float] = []
+
+    def build(self, variables):
+        super().build(variables)
+        decay = 1.0 if self.layer_decay is None else self.layer_decay
+        self._scales = layer_scales([variable.path for variable in variables], decay)
+
+    def update_step(self, gradient, variable, learning_rate):
+        super().update_step(gradient, variable, learning_rate * self._scale(variable))
 
     def _apply_weight_decay(self, variables):
-        decayed = [variable for variable in variables if len(variable.shape) > 1]
-        if decayed:  # the PyTorch backend refuses an empty list
+        of_scale = collections.defaultdict(list)
+        for variable in variables:
+            if len(variable.shape) > 1:
+                of_scale[self._scale(variable)].append(variable)
+        weight_decay = self.weight_decay or 0.0
+        for scale, decayed in of_scale.items():
+            # Keras multiplies by the rate that all layers share.
+            self.weight_decay = weight_decay * scale
             super()._apply_weight_decay(decayed)
+        self.weight_decay = weight_decay
+
+    def _scale(self, variable):
+        return self._scales[self._get_variable_index(variable)]
+
+    def get_config(self):
+        return {**super().get_config(), "layer_decay": self.layer_decay}

@@ -7,6 +7,8 @@ without the seconds that TensorFlow, JAX or PyTorch take to start.
 import difflib
 from dataclasses import dataclass
 
+from keras_convnext.errors import UserError
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -141,12 +143,12 @@ def get_variant(name: str) -> Variant:
     """Returns the row called `name`.
 
     Raises:
-        ValueError: If no row has that name; the message lists the names and the nearest one.
+        UserError: If no row has that name; the message lists the names and the nearest one.
     """
     if name in VARIANTS:
         return VARIANTS[name]
     nearest = difflib.get_close_matches(str(name).lower(), VARIANTS, n=1)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    raise ValueError(
+    raise UserError(
         f"There is no model called {name!r}.{hint} The models are: {', '.join(VARIANTS)}."
     )

@@ -93,3 +93,28 @@ def trained(tiny_recipe, tmp_path_factory):
     from keras_convnext import train
 
     return train(tiny_recipe(), tmp_path_factory.mktemp("trained") / "run")
+
+
+@pytest.fixture
+def published(monkeypatch, tmp_path_factory):
+    """Lets a published checkpoint's name stand for a small file in timm's form; returns the name.
+
+    Its classifier tells the 1000 classes of ImageNet apart, at random.
+    """
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    network = timm.models.convnext.ConvNeXt(depths=(1, 1, 1, 1), dims=(4, 8, 12, 16))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape))
+    path = tmp_path_factory.mktemp("published") / "model.safetensors"
+    save_file(network.state_dict(), path)
+    name = "convnext_tiny.fb_in1k"
+    fetched = {name: path}
+    monkeypatch.setattr(
+        "keras_convnext.models.from_weights.fetch", lambda source: fetched[str(source)]
+    )
+    return name

@@ -4,12 +4,15 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from keras_convnext import cli
+import keras_convnext
+from keras_convnext import cli, imagenet
 from keras_convnext.data.sources import digits
 from keras_convnext.variants import VARIANTS
+from keras_convnext.weights.catalog import CHECKPOINTS, list_weights
 
 pytestmark = pytest.mark.backend_free
 
@@ -55,7 +58,7 @@ def test_models_are_listed(run_command):
 def test_help_names_every_command(run_command):
     status, out, _ = run_command("--help")
     assert status == 0
-    for command in ("train", "evaluate", "predict", "export", "models", "recipe"):
+    for command in ("train", "evaluate", "predict", "export", "models", "recipe", "weights"):
         assert command in out
 
 
@@ -159,7 +162,7 @@ def test_a_run_is_exported(run_command, trained, tmp_path):
         ("train {folder} data.path=nowhere", "There is no folder nowhere"),
         ("recipe check {digits} data.batch_size=0", "data.batch_size: Input should be greater"),
         ("recipe show {home}", "cannot be read"),
-        ("evaluate nowhere", "nowhere is neither the directory of a run nor a .keras file"),
+        ("evaluate nowhere", "nowhere is neither the directory of a run, nor a .keras file"),
         ("evaluate {run} --data nowhere", "There is no folder nowhere"),
         ("evaluate {run} --checkpoint worst", "`checkpoint` must be one of last, best"),
         ("evaluate {run} --on-bad-image maybe", "--on-bad-image must be one of error, skip"),
@@ -229,3 +232,50 @@ def test_nothing_but_a_sentence_is_printed_for_a_missing_run(tmp_path):
     assert (process.returncode, process.stdout) == (1, "")
     assert process.stderr.startswith(f"{tmp_path} is neither the directory of a run")
     assert len(process.stderr.splitlines()) == 1
+
+
+class TestWeights:
+    def test_every_checkpoint_is_listed(self, run_command):
+        status, out, _ = run_command("weights", "list")
+        assert status == 0
+        for row in CHECKPOINTS.values():
+            line = next(line for line in out.splitlines() if f" {row.name} " in line)
+            assert row.file in line and (row.hub or "") in line and f"{row.top_1 or ''}" in line
+        assert max(map(len, out.splitlines())) <= 200  # or it would be folded in a pipe
+
+    def test_those_of_one_model_as_json(self, run_command):
+        status, out, _ = run_command("weights", "list", "--model", "convnext_base", "--json")
+        rows = json.loads(out)
+        assert status == 0
+        assert [row["name"] for row in rows] == list_weights("convnext_base")
+        assert rows[0]["url"] == CHECKPOINTS["convnext_base.fb_in1k"].url
+
+    def test_a_model_that_is_not_there_is_refused(self, run_command):
+        status, _, notices = run_command("weights", "list", "--model", "convnext_bse")
+        assert status == 1
+        assert "Did you mean 'convnext_base'?" in notices
+
+    def test_a_file_is_converted_and_found(self, run_command, tmp_path):
+        model = keras_convnext.ConvNeXt((1, 1), (4, 8), classes=3)
+        source = keras_convnext.save_weights(model, tmp_path / "a.pth", format="official")
+        for name, options in (("b.safetensors", ["--format", "timm"]), ("c.keras", [])):
+            status, out, _ = run_command("weights", "convert", source, tmp_path / name, *options)
+            assert (status, out.strip()) == (0, str(tmp_path / name))
+            again = keras_convnext.model_from_weights(tmp_path / name)
+            for one, other in zip(again.get_weights(), model.get_weights(), strict=True):
+                np.testing.assert_array_equal(one, other)
+        status, out, _ = run_command("weights", "get", tmp_path / "b.safetensors")
+        assert (status, out.strip()) == (0, str(tmp_path / "b.safetensors"))
+
+    def test_what_cannot_be_had_is_said(self, run_command, tmp_path):
+        status, _, notices = run_command("weights", "get", "convnext_tiny.fb_in3k")
+        assert status == 1
+        assert "nor a published checkpoint. There are: convnext_tiny.fb_in1k, " in notices
+
+
+def test_a_published_checkpoint_names_what_an_image_shows(run_command, published, digit):
+    status, out, _ = run_command("predict", published, digit, "--top", "5", "--json")
+    assert status == 0
+    (best,) = json.loads(out).values()
+    assert len(best) == 5
+    assert set(best) < set(imagenet.class_names())

@@ -1,22 +1,29 @@
 """Every example runs as its first lines say, in a process of its own."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+import keras_convnext
 
 pytestmark = pytest.mark.backend_free
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-def run(name, *arguments, cwd):
+def run(name, *arguments, cwd, epochs=1):
     """Returns what an example prints."""
     process = subprocess.run(
         [sys.executable, EXAMPLES / f"{name}.py", *arguments],
-        env={**os.environ, "EPOCHS": "1"},
+        env={**os.environ, "EPOCHS": str(epochs)},
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -26,7 +33,12 @@ def run(name, *arguments, cwd):
 
 
 def test_all_examples_are_tested():
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"fit", "feature_pyramid", "serve"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {
+        "feature_pyramid",
+        "fit",
+        "serve",
+        "transfer_learning",
+    }
 
 
 def test_fit_trains_and_saves(tmp_path):
@@ -43,3 +55,45 @@ def test_serve_names_what_an_image_shows(trained, tmp_path):
     run_directory, _ = trained
     printed = run("serve", run_directory.saved_model, EXAMPLES / "digit.png", cwd=tmp_path)
     assert len(printed.splitlines()) == 1 + 5
+
+
+@pytest.fixture
+def digits():
+    """The scanned digits as RGB images of 32x32 pixels, and what they are."""
+    greys, labels = load_digits(return_X_y=True)
+    images = [
+        Image.fromarray((grey.reshape(8, 8) * (255 / 16)).astype("uint8")).resize((32, 32))
+        for grey in greys
+    ]
+    return np.stack([image.convert("RGB") for image in images]), labels
+
+
+def test_transfer_learning_from_some_digits_to_others(digits, tmp_path):
+    images, labels = digits
+    stand_in = keras_convnext.ConvNeXt((1, 1, 1), (16, 32, 64), input_shape=(32, 32, 3), classes=5)
+    stand_in.compile(keras_convnext.optimizers.AdamW(4e-3), "sparse_categorical_crossentropy")
+    stand_in.fit(images[labels < 5], labels[labels < 5], batch_size=64, epochs=8, verbose=0)
+    checkpoint = keras_convnext.save_weights(stand_in, tmp_path / "tuned.pth", format="official")
+    for place in np.flatnonzero(labels >= 5):
+        folder = tmp_path / "photos" / f"digit {labels[place]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images[place]).save(folder / f"{place}.png")
+
+    printed = run(
+        "transfer_learning",
+        *("photos", "--weights", checkpoint, "--image-size", "32", "--output", "mine"),
+        cwd=tmp_path,
+        epochs=6,
+    )
+
+    accuracy = dict(re.findall(r"(classifier alone|everything): ([\d.]+)%", printed))
+    assert 50 < float(accuracy["classifier alone"]) < float(accuracy["everything"])
+    assert float(accuracy["everything"]) > 90
+    tuned = keras.saving.load_model(tmp_path / "mine.keras")
+    assert tuned.output_shape == (None, 5)
+    assert not np.array_equal(tuned.get_layer("stem").get_weights()[0], stand_in.get_weights()[0])
+    saved = keras_convnext.model_from_weights(
+        tmp_path / "mine.safetensors", input_shape=(32, 32, 3)
+    )
+    np.testing.assert_array_equal(saved.get_weights()[0], tuned.get_weights()[0])
+    assert (tmp_path / "mine" / "saved_model.pb").is_file()

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+import keras_convnext
 from keras_convnext.layers import Block
 from keras_convnext.optimizers import AdamW
 from keras_convnext.schedules import WarmupCosine
@@ -93,3 +94,72 @@ def test_it_decays_alike_after_a_model_is_saved_and_loaded(model, tmp_path):
     for slot in loaded.optimizer.variables[2:]:  # Adam's averages would move the weights too
         slot.assign(np.zeros(slot.shape, "float32"))
     assert_only_kernels_shrink(loaded.optimizer, loaded.trainable_variables)
+
+
+class TestLayerDecay:
+    """Depths 1, 1, 4, 1: the stem, five groups of blocks, and the head."""
+
+    SCALES = (
+        ("stem/", 0.8**6),
+        ("stages_0_", 0.8**5),
+        ("stages_1_", 0.8**4),
+        ("stages_2_blocks_3/", 0.8**2),
+        ("stages_2_", 0.8**3),
+        ("stages_3_", 0.8**1),
+        ("head", 1.0),
+    )
+
+    @pytest.fixture
+    def network(self):
+        return keras_convnext.ConvNeXt(
+            (1, 1, 4, 1), (2, 4, 6, 8), kernel_size=3, input_shape=(32, 32, 3), classes=3
+        )
+
+    def scale(self, path):
+        return next(scale for start, scale in self.SCALES if path.startswith(start))
+
+    def test_ten_updates_are_those_of_pytorch_with_the_same_groups(self, network):
+        import torch
+
+        random = np.random.default_rng(0)
+        ours = network.trainable_variables
+        for variable in ours:
+            variable.assign(random.normal(size=variable.shape))
+        theirs = {
+            v.path: torch.nn.Parameter(torch.tensor(keras.ops.convert_to_numpy(v).copy()))
+            for v in ours
+        }
+        groups = [
+            {
+                "params": [parameter],
+                "lr": 0.01 * self.scale(path),
+                "weight_decay": 0.3 if parameter.dim() > 1 else 0.0,
+            }
+            for path, parameter in theirs.items()
+        ]
+        reference = torch.optim.AdamW(groups, eps=1e-8)
+        optimizer = AdamW(0.01, weight_decay=0.3, layer_decay=0.8)
+        for _ in range(10):
+            gradients = {path: random.normal(size=p.shape) for path, p in theirs.items()}
+            for path, parameter in theirs.items():
+                parameter.grad = torch.tensor(gradients[path].astype("float32"))
+            reference.step()
+            as_tensors = [keras.ops.convert_to_tensor(gradients[v.path], "float32") for v in ours]
+            optimizer.apply(as_tensors, ours)
+        for variable in ours:
+            expected = theirs[variable.path].detach().numpy()
+            actual = keras.ops.convert_to_numpy(variable)
+            np.testing.assert_allclose(
+                actual, expected, rtol=1e-5, atol=1e-5, err_msg=variable.path
+            )
+
+    def test_it_is_serialised_and_read_back(self):
+        optimizer = AdamW(1e-3, layer_decay=0.7)
+        again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+        assert again.get_config() == optimizer.get_config()
+        assert again.layer_decay == 0.7
+
+    @pytest.mark.parametrize("decay", [0.0, -0.5, 1.5])
+    def test_other_factors_are_refused(self, decay):
+        with pytest.raises(ValueError, match=rf"must lie in .* layer_decay={decay}"):
+            AdamW(layer_decay=decay)

@@ -16,7 +16,7 @@ BACKENDS = {"keras", "tensorflow", "jax", "torch"}
 
 # What may import what: every row only the rows above it, and itself where it is one package.
 ROWS = [
-    {"variants", "imagenet", "errors", "recipe", "console", "runtime"},
+    {"variants", "imagenet", "layer_decay", "errors", "recipe", "console", "runtime"},
     {"kernels", "optimizers", "schedules", "callbacks"},
     {"layers", "weights"},
     {"models"},

@@ -70,6 +70,20 @@ def test_defaults_are_the_papers(load):
     assert recipe.model.architecture() == ((3, 3, 9, 3), (96, 192, 384, 768))
 
 
+def test_a_named_model_brings_its_architecture(load):
+    recipe = load(
+        """
+        name: iso
+        model: {name: convnext_isotropic_small}
+        data: {source: digits}
+        schedule: {epochs: 100}
+        """
+    )
+    assert recipe.model.architecture() == ((18,), (384,))
+    assert (recipe.model.patch_size, recipe.model.stem_norm) == (16, False)
+    assert recipe.model.layer_scale_init_value is None
+
+
 def test_resolved_yaml_loads_as_the_same_recipe(load, recipes):
     recipe = load_recipe(recipes / "quickstart/digits.yaml", ["runtime.backend=jax"])
     assert load(recipe.to_yaml()) == recipe

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_convnext import evaluate, export, load_recipe, train
+from keras_convnext import Predictor, evaluate, export, imagenet, load_recipe, train
 from keras_convnext.data.sources import digits
 from keras_convnext.errors import DataError, RunError, UserError
 from keras_convnext.training.run_directory import RunDirectory
@@ -146,6 +146,28 @@ def test_a_model_needs_as_many_class_folders_as_classes(trained, held_out):
 
 
 @pytest.mark.backend_free
+def test_a_published_checkpoint_is_evaluated_on_folders_called_by_synsets(
+    published, tmp_path, write_images
+):
+    names = {f"{synset}/{n}.png": 40 * n for synset in ("n01443537", "n02123045") for n in (1, 2)}
+    data = write_images(tmp_path / "val", names)
+
+    evaluation = evaluate(published, data)
+
+    assert evaluation.labels.tolist() == [1, 1, 281, 281]
+    predictor = Predictor.load(published)
+    files = sorted(data.rglob("*.png"))
+    labels = [best[0].label for best in predictor.predict(files, top=1)]
+    expected = [imagenet.class_names()[place] for place in evaluation.probabilities.argmax(axis=1)]
+    assert labels == expected
+
+
+def test_a_published_checkpoint_does_not_know_other_folders(published, tmp_path, write_images):
+    data = write_images(tmp_path / "val", {"tench/1.png": 40})
+    with pytest.raises(DataError, match=r"tench\. The classes trained on are: n01440764, "):
+        evaluate(published, data)
+
+
 def test_a_model_alone_has_no_validation_images(trained):
     with pytest.raises(UserError, match="data"):
         evaluate(trained[0].last_model)

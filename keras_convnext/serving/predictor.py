@@ -10,9 +10,9 @@ import numpy as np
 from keras_convnext import imagenet
 from keras_convnext.data.preprocessor import Preprocessor
 from keras_convnext.errors import RunError, UserError
-from keras_convnext.models import create_model, with_probabilities
+from keras_convnext.models import model_from_weights, with_probabilities
 from keras_convnext.training.run_directory import RunDirectory
-from keras_convnext.weights.catalog import CHECKPOINTS, get_checkpoint, suggestion
+from keras_convnext.weights.catalog import CHECKPOINTS, suggestion
 
 BATCH_SIZE = 32
 RUN_STATES = ("last", "best")
@@ -78,10 +78,8 @@ class Predictor:
 
     @classmethod
     def _of_published(cls, name: str) -> "Predictor":
-        published, preprocessor = get_checkpoint(name), Preprocessor.for_weights(name)
-        size = preprocessor.image_size
-        model = create_model(published.model, weights=name, input_shape=(size, size, 3))
-        return cls(model, imagenet.class_names(published.classes), preprocessor)
+        class_names = imagenet.class_names(CHECKPOINTS[name].classes)
+        return cls(model_from_weights(name), class_names, Preprocessor.for_weights(name))
 
     @classmethod
     def of_model(

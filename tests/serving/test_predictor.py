@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_convnext import ConvNeXt, Predictor
+from keras_convnext import ConvNeXt, Predictor, Preprocessor, imagenet, model_from_weights
 from keras_convnext.data.preprocessing import evaluation_image
 from keras_convnext.errors import DataError, RunError, UserError
 
@@ -67,7 +67,7 @@ def test_a_model_for_any_size_needs_one():
     with pytest.raises(ValueError, match="image_size=.*in pixels"):
         Predictor.of_model(model)
     predictor = Predictor.of_model(model, image_size=24, crop_fraction=1.0)
-    assert (predictor.image_size, predictor.crop_fraction) == (24, 1.0)
+    assert predictor.preprocessor == Preprocessor(24, 1.0)
     assert len(predictor.predict([np.zeros((50, 40, 3), "uint8")])[0]) == 2
 
 
@@ -108,7 +108,7 @@ def test_a_keras_file_is_loaded_whatever_it_was_compiled_with(model, pictures, t
 def test_what_is_neither_run_nor_model_is_refused(tmp_path, name):
     (tmp_path / "text.txt").write_text("no model")
     (tmp_path / "folder.keras").mkdir()
-    with pytest.raises(RunError, match=f"{name} is neither the directory of a run nor a .keras"):
+    with pytest.raises(RunError, match=f"{name} is neither the directory of a run, nor a .keras"):
         Predictor.load(tmp_path / name)
 
 
@@ -157,3 +157,25 @@ def test_files_that_cannot_be_read_are_named(model, tmp_path):
     ]:
         with pytest.raises(DataError, match=message):
             predictor.predict([path])
+
+
+def test_a_published_checkpoint_brings_its_names_and_its_transform(published, pictures):
+    predictor = Predictor.load(published)
+    assert predictor.preprocessor == Preprocessor(224, 0.875)
+    assert predictor.class_names == imagenet.class_names(1000)
+
+    images = np.stack([predictor.preprocessor(path) for path in pictures])
+    expected = model_from_weights(published).predict(images, verbose=0)
+    for best, row in zip(predictor.predict(pictures, top=5), expected, strict=True):
+        order = np.argsort(-row)[:5]
+        assert [prediction.label for prediction in best] == [
+            imagenet.class_names()[i] for i in order
+        ]
+        found = [prediction.probability for prediction in best]
+        np.testing.assert_allclose(found, row[order], rtol=1e-4)
+
+
+@pytest.mark.backend_free
+def test_a_wrong_name_leads_to_the_right_one():
+    with pytest.raises(RunError, match=r"nor the name of.* Did you mean 'convnext_tiny.fb_in1k'"):
+        Predictor.load("convnex_tiny.fb_in1k")

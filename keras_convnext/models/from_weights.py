@@ -1,0 +1,47 @@
+"""The network that a weight file belongs to, of whatever size it is."""
+
+import os
+
+import keras
+
+from keras_convnext.models.convnext import ConvNeXt
+from keras_convnext.weights.catalog import CHECKPOINTS
+from keras_convnext.weights.fetch import fetch
+from keras_convnext.weights.stored import StoredWeights
+
+
+def model_from_weights(source: str | os.PathLike, **kwargs) -> keras.Model:
+    """Builds the network that weights belong to, and gives it these weights.
+
+    The weights say how many blocks, channels and classes it has and how large its kernels are, so
+    that a network trained elsewhere, of any size, needs no description.
+
+    Args:
+        source: What `keras_convnext.load_weights` takes.
+        **kwargs: Arguments of `ConvNeXt` from `include_top` on. By default the network has a
+            classifier if the file holds one, and takes images of the size that a published
+            checkpoint was trained with, else of 224x224 pixels.
+
+    Raises:
+        WeightsError: If the weights cannot be had or read, or are no ConvNeXt's.
+
+    Example:
+        >>> model = keras_convnext.model_from_weights("tuned_with_timm.safetensors")
+        >>> backbone = keras_convnext.model_from_weights("hf://owner/name", include_top=False)
+    """
+    path = fetch(source)
+    network = StoredWeights(path).architecture
+    arguments = {
+        "patch_size": network.patch_size,
+        "kernel_size": network.kernel_size,
+        "stem_norm": network.stem_norm,
+        "layer_scale_init_value": 1e-6 if network.layer_scale else None,
+        "include_top": network.classes is not None,
+        "name": network.variant,
+        **kwargs,
+    }
+    checkpoint = CHECKPOINTS.get(str(source))
+    if checkpoint is not None and arguments["include_top"]:
+        size = checkpoint.image_size
+        arguments.setdefault("input_shape", (size, size, 3))
+    return ConvNeXt(network.depths, network.dims, weights=path, **arguments)

@@ -1,0 +1,59 @@
+"""The official groups, worked out by hand from `optim_factory.py` and its numbers in the paper."""
+
+import pytest
+
+from keras_convnext.layer_decay import layer_scales
+
+pytestmark = pytest.mark.backend_free
+
+
+def paths(depths):
+    layers = ["stem/conv", "stem/norm", "head_norm", "head"]
+    for stage, depth in enumerate(depths):
+        if stage:
+            layers.append(f"stages_{stage}_downsampling/conv")
+        layers += [f"stages_{stage}_blocks_{block}/norm" for block in range(depth)]
+    return [f"{layer}/weight" for layer in layers]
+
+
+def scale_of(depths, decay):
+    names = paths(depths)
+    return dict(zip(names, layer_scales(names, decay), strict=True))
+
+
+@pytest.mark.parametrize(("decay", "stem"), [(0.7, 0.00969), (0.8, 0.05498)])
+def test_small_to_xlarge_have_twelve_groups_between_stem_and_head(decay, stem):
+    scales = scale_of((3, 3, 27, 3), decay)
+    assert scales["stem/conv/weight"] == pytest.approx(stem, abs=5e-6)
+    assert len(set(scales.values())) == 14
+    exponents = {
+        "stem/norm": 13,
+        "stages_0_blocks_2/norm": 12,
+        "stages_1_downsampling/conv": 11,
+        "stages_1_blocks_0/norm": 11,
+        "stages_2_downsampling/conv": 10,
+        "stages_2_blocks_2/norm": 10,
+        "stages_2_blocks_3/norm": 9,
+        "stages_2_blocks_26/norm": 2,
+        "stages_3_downsampling/conv": 1,
+        "stages_3_blocks_2/norm": 1,
+        "head_norm": 0,
+        "head": 0,
+    }
+    for layer, exponent in exponents.items():
+        assert scales[f"{layer}/weight"] == pytest.approx(decay**exponent), layer
+
+
+def test_tiny_has_six():
+    scales = scale_of((3, 3, 9, 3), 0.8)
+    assert scales["stem/conv/weight"] == pytest.approx(0.8**7)
+    assert scales["stages_2_blocks_8/norm/weight"] == pytest.approx(0.8**2)
+
+
+def test_what_is_no_layer_of_the_network_learns_at_the_full_rate():
+    assert layer_scales(["stages_0_blocks_0/norm/beta", "dense/kernel"], 0.5) == [0.5, 1.0]
+
+
+def test_layers_are_found_inside_another_model():
+    names = ["classifier/kernel", "convnext_tiny/stem/conv/kernel"]
+    assert layer_scales(names, 0.5) == [1.0, 0.5]
