@@ -113,8 +113,6 @@ def published(monkeypatch, tmp_path_factory):
     path = tmp_path_factory.mktemp("published") / "model.safetensors"
     save_file(network.state_dict(), path)
     name = "convnext_tiny.fb_in1k"
-    fetched = {name: path}
-    monkeypatch.setattr(
-        "keras_convnext.models.from_weights.fetch", lambda source: fetched[str(source)]
-    )
+    for module in ("convnext", "from_weights"):
+        monkeypatch.setattr(f"keras_convnext.models.{module}.fetch", {name: path}.__getitem__)
     return name

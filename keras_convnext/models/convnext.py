@@ -57,7 +57,8 @@ def ConvNeXt(
             whatever else `keras_convnext.load_weights` takes.
         input_tensor: Keras tensor to build on: an `Input`, or another model's output.
         input_shape: Shape of one image, such as `(224, 224, 3)`; `(None, None, 3)` takes any height
-            and width. Defaults to `(224, 224, 3)` with the top and `(None, None, 3)` without.
+            and width. Defaults to `(None, None, 3)` without the top; with it to the size that a
+            published checkpoint was trained with last, else to `(224, 224, 3)`.
         pooling: Without the top: `"avg"` or `"max"` for vectors of shape `(batch, dims[-1])`,
             `None` for the feature map `(batch, height // 32, width // 32, dims[-1])`. Either ends
             in the final LayerNorm.
@@ -90,7 +91,7 @@ def ConvNeXt(
     image = image_input(
         input_tensor,
         input_shape,
-        default_size=224 if include_top else None,
+        default_size=_trained_size(weights) if include_top else None,
         smallest_size=patch_size * 2 ** (len(depths) - 1),
     )
     x = channels_last(image)
@@ -228,6 +229,11 @@ def features_out(x):
     if keras.config.image_data_format() == "channels_first":
         return layers.Permute((3, 1, 2))(x)
     return x
+
+
+def _trained_size(weights):
+    checkpoint = CHECKPOINTS.get(str(weights))
+    return 224 if checkpoint is None else checkpoint.image_size
 
 
 def _stages(x, depths, dims, kernel_size, drop_path_rate, layer_scale_init_value):

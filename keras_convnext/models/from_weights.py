@@ -5,7 +5,6 @@ import os
 import keras
 
 from keras_convnext.models.convnext import ConvNeXt
-from keras_convnext.weights.catalog import CHECKPOINTS
 from keras_convnext.weights.fetch import fetch
 from keras_convnext.weights.stored import StoredWeights
 
@@ -19,8 +18,7 @@ def model_from_weights(source: str | os.PathLike, **kwargs) -> keras.Model:
     Args:
         source: What `keras_convnext.load_weights` takes.
         **kwargs: Arguments of `ConvNeXt` from `include_top` on. By default the network has a
-            classifier if the file holds one, and takes images of the size that a published
-            checkpoint was trained with, else of 224x224 pixels.
+            classifier if the file holds one.
 
     Raises:
         WeightsError: If the weights cannot be had or read, or are no ConvNeXt's.
@@ -29,19 +27,13 @@ def model_from_weights(source: str | os.PathLike, **kwargs) -> keras.Model:
         >>> model = keras_convnext.model_from_weights("tuned_with_timm.safetensors")
         >>> backbone = keras_convnext.model_from_weights("hf://owner/name", include_top=False)
     """
-    path = fetch(source)
-    network = StoredWeights(path).architecture
-    arguments = {
+    network = StoredWeights(fetch(source)).architecture
+    own = {
         "patch_size": network.patch_size,
         "kernel_size": network.kernel_size,
         "stem_norm": network.stem_norm,
         "layer_scale_init_value": 1e-6 if network.layer_scale else None,
         "include_top": network.classes is not None,
         "name": network.variant,
-        **kwargs,
     }
-    checkpoint = CHECKPOINTS.get(str(source))
-    if checkpoint is not None and arguments["include_top"]:
-        size = checkpoint.image_size
-        arguments.setdefault("input_shape", (size, size, 3))
-    return ConvNeXt(network.depths, network.dims, weights=path, **arguments)
+    return ConvNeXt(network.depths, network.dims, weights=source, **{**own, **kwargs})

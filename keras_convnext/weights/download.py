@@ -5,6 +5,7 @@ import http.client
 import os
 import shutil
 import ssl
+import string
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -50,7 +51,8 @@ def download(
     Raises:
         WeightsError: If the file cannot be had or is not the right one.
     """
-    path = directory / Path(urllib.parse.urlsplit(url).path).name
+    name = _file_name(url)
+    path = directory / name
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
@@ -64,6 +66,20 @@ def download(
     except OSError as error:
         raise WeightsError(f"{url} cannot be kept as {path}: {_reason(error)}.") from error
     return path
+
+
+def _file_name(url):
+    try:
+        parts = urllib.parse.urlsplit(url)
+        known = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
+    except ValueError:
+        known = False
+    if not known:
+        raise WeightsError(f"{url!r} cannot be an address of the web: it names no server.")
+    name = Path(parts.path).name
+    if not name:
+        raise WeightsError(f"{url} names no file: its last part is empty.")
+    return name
 
 
 def file_sha256(path: Path) -> str:
@@ -122,6 +138,9 @@ def _download_rest(url, part):
             if response.status != HTTPStatus.PARTIAL_CONTENT:
                 start = 0
                 part.remember_version(response.headers)
+            elif not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+                part.discard()
+                raise _BrokenOff("the server sent another part than was asked for")
             _write(url, response, part.path, start)
     except (http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
         raise _BrokenOff(_reason(error)) from error
@@ -130,9 +149,10 @@ def _download_rest(url, part):
 def _open(url, headers, part):
     try:
         response = urllib.request.urlopen(
-            urllib.request.Request(url, headers=headers), timeout=TIMEOUT
+            urllib.request.Request(_ascii(url), headers=headers), timeout=TIMEOUT
         )
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             part.discard()  # more is here than there
             raise _BrokenOff("the part that was here did not fit the server's file") from None
@@ -149,6 +169,11 @@ def _open(url, headers, part):
             f"{url} answered with a web page instead of a file. Open it in a browser to see which."
         )
     return response
+
+
+def _ascii(url):
+    """Letters that addresses may not hold become `%C3%84`; those that already are stay."""
+    return urllib.parse.quote(url, safe=string.punctuation)
 
 
 def _write(url, response, path, start):

@@ -1,7 +1,9 @@
 """From what a user calls weights to a file on this machine: a name, a path or an address."""
 
+import hashlib
 import importlib.util
 import os
+import zipfile
 from pathlib import Path
 
 from keras_convnext.errors import MissingPackage, WeightsError
@@ -45,11 +47,13 @@ def fetch(source: str | os.PathLike, official: bool = False) -> Path:
     if name.startswith("hf://"):
         return fetch_from_hub(name.removeprefix("hf://"), WEIGHT_FILES)
     if name.startswith(("https://", "http://")):
-        return download(name, cache_directory(), check=_refuse_damaged)
+        _refuse_without_pytorch(name)
+        apart = hashlib.sha256(name.encode()).hexdigest()[:16]  # many are called model.safetensors
+        return download(name, cache_directory() / apart, check=_refuse_damaged)
     path = Path(source)
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path's, false also for what no path can be
         return _in_directory(path)
-    if path.is_file():
+    if os.path.isfile(path):
         return path
     raise WeightsError(
         f"{name!r} is neither a file, nor a directory, nor an address (hf:// or https://), nor a "
@@ -65,9 +69,14 @@ def cache_directory() -> Path:
 def _published(checkpoint: Checkpoint, official: bool) -> Path:
     if checkpoint.hub is not None and not official:
         return fetch_from_hub(checkpoint.hub, WEIGHT_FILES)
-    if importlib.util.find_spec("torch") is None:  # said before the download and not after it
-        raise MissingPackage(f"PyTorch, which is needed to read {checkpoint.file},", "torch")
-    return download(checkpoint.url, cache_directory(), check=_refuse_damaged)
+    _refuse_without_pytorch(checkpoint.file)
+    return download(checkpoint.url, cache_directory(), check=_refuse_corrupted)
+
+
+def _refuse_without_pytorch(file: str) -> None:
+    """Says before a download, and not after it, that the file could not be read."""
+    if file.endswith((".pth", ".pt", ".bin")) and importlib.util.find_spec("torch") is None:
+        raise MissingPackage(f"PyTorch, which is needed to read {Path(file).name},", "torch")
 
 
 def _in_directory(directory: Path) -> Path:
@@ -82,3 +91,16 @@ def _in_directory(directory: Path) -> Path:
 def _refuse_damaged(path: Path) -> None:
     """Raises a `WeightsError` unless the file is whole, as far as the file itself can tell."""
     open_tensor_file(path)
+
+
+def _refuse_corrupted(path: Path) -> None:
+    """Raises a `WeightsError` unless every tensor in an official file fits its checksum.
+
+    No hash of these files was published, but PyTorch's archives hold a CRC-32 of everything.
+    """
+    _refuse_damaged(path)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            record = archive.testzip()
+        if record is not None:
+            raise WeightsError(f"the checksum of {record} in it is wrong.")

@@ -1,6 +1,7 @@
 """Files from the Hugging Face Hub, through `huggingface_hub`: its cache and its settings hold."""
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,21 +30,33 @@ def fetch_from_hub(repository: str, names: Sequence[str]) -> Path:
     for name in names:
         try:
             path = _fetch(repo_id, name, revision or None, ask=unreachable is None)
+            if name.endswith(SHARDS):
+                _fetch_shards(path, repo_id, revision or None)
+            return path
         except _Unreachable as error:  # another of the files may be in the cache
             unreachable = unreachable or error
         except errors.EntryNotFoundError:
             continue
-        else:
-            if name.endswith(SHARDS):
-                for shard in set(json.loads(path.read_text())["weight_map"].values()):
-                    _fetch(repo_id, shard, revision or None)
-            return path
     if unreachable:
         raise WeightsError(
             f"hf://{repository} is not in the cache of the Hugging Face Hub, and the Hub cannot be "
-            f"reached: {unreachable}"
+            f"reached: {unreachable}."
         )
     raise WeightsError(f"hf://{repository} holds no weights: none of {', '.join(names)} is there.")
+
+
+def _fetch_shards(index, repo_id, revision):
+    try:
+        shards = {str(name) for name in json.loads(index.read_text())["weight_map"].values()}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise WeightsError(f"hf://{repo_id}/{index.name} is not an index of weights.") from None
+    for shard in sorted(shards):
+        try:
+            _fetch(repo_id, shard, revision)
+        except errors.EntryNotFoundError:
+            raise WeightsError(
+                f"hf://{repo_id} holds no {shard}, which {index.name} names."
+            ) from None
 
 
 class _Unreachable(Exception):
@@ -55,12 +68,13 @@ def _fetch(repo_id, name, revision, ask=True):
     address = f"hf://{repo_id}/{name}"
     try:
         cached = huggingface_hub.try_to_load_from_cache(repo_id, name, revision=revision)
-        if isinstance(cached, str):
-            return Path(huggingface_hub.hf_hub_download(repo_id, name, revision=revision))
-        if not ask:
-            raise _Unreachable
-        _refuse_unreachable(repo_id, name, revision)
+        if not isinstance(cached, str):
+            if not ask:
+                raise _Unreachable
+            _refuse_unreachable(repo_id, name, revision)
         path = Path(huggingface_hub.hf_hub_download(repo_id, name, revision=revision))
+    except errors.LocalEntryNotFoundError as error:  # the Hub's answer was none of a Hub
+        raise _Unreachable(_first_line(error)) from None
     except errors.EntryNotFoundError:
         raise
     except errors.GatedRepoError:
@@ -75,9 +89,14 @@ def _fetch(repo_id, name, revision, ask=True):
         raise WeightsError(
             f"{address} cannot be had: the Hub answered {error.response.status_code}."
         ) from None
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{address} cannot be had: {_first_line(error)}") from None
-    _refuse_damaged(path, address)
+    except errors.HFValidationError:
+        raise WeightsError(
+            f"{address} cannot be had: {repo_id!r} names no repository, which is owner/name."
+        ) from None
+    except (OSError, ValueError, errors.HTTPError) as error:  # the last of the HTTP client
+        raise WeightsError(f"{address} cannot be had: {_first_line(error)}.") from None
+    if str(path) != cached:
+        _refuse_damaged(path, address)
     return path
 
 
@@ -86,22 +105,30 @@ def _refuse_unreachable(repo_id, name, revision):
     url = huggingface_hub.hf_hub_url(repo_id, name, revision=revision)
     try:
         huggingface_hub.get_hf_file_metadata(url)
-    except (errors.HfHubHTTPError, errors.HFValidationError):
+    except errors.HfHubHTTPError as error:
+        if error.response.status_code >= 500:
+            raise _Unreachable(f"it answered {error.response.status_code}") from None
+        raise
+    except errors.HFValidationError:
         raise
     except Exception as error:  # of the HTTP client, which differs between versions
         raise _Unreachable(_first_line(error)) from None
 
 
 def _first_line(error) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
+    return re.sub(r"^\[Errno \d+\] ", "", reason.splitlines()[0]).rstrip(".")
 
 
 def _refuse_damaged(path, address):
     """Compares a new file with its SHA-256, which the Hub's cache calls great files by."""
-    blob = path.resolve()
+    if not path.is_symlink():
+        return
+    blob = path.parent / os.readlink(path)  # one step: behind it may be one that Xet's hash names
     if re.fullmatch("[0-9a-f]{64}", blob.name) and file_sha256(blob) != blob.name:
-        path.unlink()
-        blob.unlink()
+        kept = blob.resolve()
+        for damaged in (path, blob, kept):
+            damaged.unlink(missing_ok=True)
         raise WeightsError(
             f"{address} arrived damaged: its SHA-256 is not {blob.name}. It was removed; try again."
         )

@@ -57,7 +57,7 @@ def open_tensor_file(path: Path) -> TensorFile:
         raise
     except Exception as error:  # each library raises what the file's inside happens to lead to
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise WeightsError(f"{path} is damaged and cannot be read: {reason}") from None
+        raise WeightsError(f"{path} is damaged and cannot be read: {reason.rstrip('.')}.") from None
 
 
 def _kind(path: Path, start: bytes) -> Callable[[Path], TensorFile]:
