@@ -7,7 +7,7 @@ from pathlib import Path
 
 from keras_convnext.errors import WeightsError
 from keras_convnext.weights.fetch import fetch
-from keras_convnext.weights.save import write_weights
+from keras_convnext.weights.save import SUFFIXES, write_weights
 from keras_convnext.weights.stored import StoredWeights
 
 KERAS_FILES = (".keras", ".weights.h5")  # the rest needs no Keras, nor the memory it takes
@@ -41,6 +41,13 @@ def convert_weights(
     if stored.unexpected:
         names = ", ".join(list(stored.unexpected)[:5])
         raise WeightsError(f"{stored.path} holds weights that no ConvNeXt has, such as {names}.")
+    if not path.name.endswith((*KERAS_FILES, *SUFFIXES)):
+        raise WeightsError(
+            f"Weights are written as {', '.join((*KERAS_FILES, *SUFFIXES))}. Received: {path}."
+        )
+    if stored.missing:
+        names = ", ".join(stored.missing[:5])
+        raise WeightsError(f"{stored.path} lacks weights that its ConvNeXt has, such as {names}.")
     if not path.name.endswith(KERAS_FILES):
         default = "official" if path.suffix == ".pth" else "safetensors"
         return write_weights(stored.shapes, stored.read, path, format or default)

@@ -3,6 +3,7 @@
 import collections
 
 import keras
+from keras import ops
 
 from keras_convnext.layer_decay import layer_scales
 
@@ -12,9 +13,9 @@ class AdamW(keras.optimizers.AdamW):
     """AdamW as the paper trains with it: vectors are not decayed, and epsilon is 1e-8.
 
     Biases, the scale and offset of LayerNorm and layer scale have one dimension and are left out of
-    weight decay; kernels, of any kind, are decayed. Source: the official `optim_factory.py`; values
-    in "A ConvNet for the 2020s", table 5. Keras's own list of exclusions is lost when a model is
-    saved and loaded; this rule is not.
+    weight decay; kernels, of any kind, are decayed. Epsilon is added where PyTorch adds it.
+    Source: the official `optim_factory.py`; values in "A ConvNet for the 2020s", table 5. Keras's
+    own list of exclusions is lost when a model is saved and loaded; this rule is not.
 
     Args:
         learning_rate: A number or a schedule. Defaults to 4e-3, the paper's for batches of 4096.
@@ -32,6 +33,7 @@ class AdamW(keras.optimizers.AdamW):
     """
 
     weight_decay: float | None
+    epsilon: float
 
     def __init__(
         self,
@@ -56,7 +58,14 @@ class AdamW(keras.optimizers.AdamW):
         self._scales = layer_scales([variable.path for variable in variables], decay)
 
     def update_step(self, gradient, variable, learning_rate):
+        # Keras adds epsilon to the root before the correction of its bias, PyTorch after it. At
+        # the start that is a factor of 30 on epsilon, which small gradients feel.
+        step = ops.cast(self.iterations + 1, variable.dtype)
+        correction = ops.sqrt(1 - ops.power(ops.cast(self.beta_2, variable.dtype), step))
+        epsilon = self.epsilon
+        self.epsilon = epsilon * correction
         super().update_step(gradient, variable, learning_rate * self._scale(variable))
+        self.epsilon = epsilon
 
     def _apply_weight_decay(self, variables):
         of_scale = collections.defaultdict(list)

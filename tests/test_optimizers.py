@@ -118,7 +118,7 @@ class TestLayerDecay:
     def scale(self, path):
         return next(scale for start, scale in self.SCALES if path.startswith(start))
 
-    def test_ten_updates_are_those_of_pytorch_with_the_same_groups(self, network):
+    def test_fifty_updates_are_those_of_pytorch_with_the_same_groups(self, network):
         import torch
 
         random = np.random.default_rng(0)
@@ -139,8 +139,12 @@ class TestLayerDecay:
         ]
         reference = torch.optim.AdamW(groups, eps=1e-8)
         optimizer = AdamW(0.01, weight_decay=0.3, layer_decay=0.8)
-        for _ in range(10):
-            gradients = {path: random.normal(size=p.shape) for path, p in theirs.items()}
+        for _ in range(50):
+            # Small ones too, which epsilon is felt by.
+            gradients = {
+                path: random.normal(size=p.shape) * 10 ** random.uniform(-8, 0, p.shape)
+                for path, p in theirs.items()
+            }
             for path, parameter in theirs.items():
                 parameter.grad = torch.tensor(gradients[path].astype("float32"))
             reference.step()
@@ -150,7 +154,7 @@ class TestLayerDecay:
             expected = theirs[variable.path].detach().numpy()
             actual = keras.ops.convert_to_numpy(variable)
             np.testing.assert_allclose(
-                actual, expected, rtol=1e-5, atol=1e-5, err_msg=variable.path
+                actual, expected, rtol=1e-5, atol=1e-6, err_msg=variable.path
             )
 
     def test_it_is_serialised_and_read_back(self):

@@ -10,7 +10,8 @@ from keras_convnext.errors import MissingPackage, WeightsError
 from keras_convnext.weights.catalog import CHECKPOINTS, Checkpoint, suggestion
 from keras_convnext.weights.download import download
 from keras_convnext.weights.hub import fetch_from_hub
-from keras_convnext.weights.tensor_files import SHARDS, open_tensor_file
+from keras_convnext.weights.tensor_files import open_tensor_file
+from keras_convnext.weights.tensor_files.safetensors_file import SHARDS
 
 # What directories and repositories keep their weights in, the first that is there being taken:
 # timm's and transformers' names, then those of Keras and of a run's directory.

@@ -64,7 +64,8 @@ class Format:
             return array
         if self.layout == "keras":
             # Where the depthwise convolution is a grouped one its last two axes are swapped.
-            swapped = path.endswith("depthwise_conv/kernel") and array.shape[2:3] == (1,)
+            grouped = array.ndim == 4 and array.shape[2] == 1
+            swapped = grouped and path.endswith("depthwise_conv/kernel")
             return array.swapaxes(2, 3) if swapped else array
         if path.endswith("depthwise_conv/kernel"):
             return array.transpose(2, 3, 0, 1) if array.ndim == 4 else array

@@ -1,6 +1,5 @@
 """Files from the Hugging Face Hub, through `huggingface_hub`: its cache and its settings hold."""
 
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from huggingface_hub import errors
 
 from keras_convnext.errors import WeightsError
 from keras_convnext.weights.download import file_sha256
-from keras_convnext.weights.tensor_files import SHARDS
+from keras_convnext.weights.tensor_files.safetensors_file import SHARDS, shards_of
 
 
 def fetch_from_hub(repository: str, names: Sequence[str]) -> Path:
@@ -46,11 +45,7 @@ def fetch_from_hub(repository: str, names: Sequence[str]) -> Path:
 
 
 def _fetch_shards(index, repo_id, revision):
-    try:
-        shards = {str(name) for name in json.loads(index.read_text())["weight_map"].values()}
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise WeightsError(f"hf://{repo_id}/{index.name} is not an index of weights.") from None
-    for shard in sorted(shards):
+    for shard in sorted(set(shards_of(index).values())):
         try:
             _fetch(repo_id, shard, revision)
         except errors.EntryNotFoundError:

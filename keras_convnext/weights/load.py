@@ -89,7 +89,10 @@ def _refuse_differences(model, stored, here, there):
         return
     if len(lines) > LISTED:
         lines[LISTED:] = [f"  and {len(lines) - LISTED} more"]
-    variant = stored.architecture.variant
+    try:
+        variant = stored.architecture.variant
+    except WeightsError:  # not enough is there to know it
+        variant = None
     hint = f", which is a {variant}" if variant not in (None, model.name) else ""
     raise WeightsError(
         "\n".join([f"{model.name!r} is not the network of {stored.path}{hint}:", *lines])

@@ -87,6 +87,8 @@ def write_weights(
             written.replace(file)
     except OSError as error:
         raise WeightsError(f"{file} cannot be written: {error.strerror or error}.") from error
+    except (safetensors.SafetensorError, RuntimeError) as error:  # theirs, for errors of the system
+        raise WeightsError(f"{file} cannot be written: {error}") from error
     return file
 
 

@@ -81,18 +81,40 @@ class StoredWeights:
         to_stage = ["stem/conv", *(f"stages_{stage}_downsampling/conv" for stage in stages)]
         return Architecture(
             depths=self._depths,
-            dims=tuple(self.shapes[f"{layer}/kernel"][-1] for layer in to_stage),
-            patch_size=self.shapes["stem/conv/kernel"][0],
-            kernel_size=self.shapes[FIRST_BLOCK][0],
+            dims=tuple(self._kernel(f"{layer}/kernel")[-1] for layer in to_stage),
+            patch_size=self._kernel("stem/conv/kernel")[0],
+            kernel_size=self._kernel(FIRST_BLOCK)[0],
             stem_norm="stem/norm/gamma" in self.shapes,
             layer_scale="stages_0_blocks_0/layer_scale/gamma" in self.shapes,
             classes=self.classes,
         )
 
     @property
+    def missing(self) -> list[str]:
+        """Our paths of weights that a network of this architecture has and the file has not."""
+        optional = {"stem/norm", "head"}
+        paths = _all_paths(self._depths)
+        here = {path.rpartition("/")[0] for path in self.shapes}
+        scaled = any(path.endswith("layer_scale/gamma") for path in self.shapes)
+
+        def needed(path):
+            layer = path.rpartition("/")[0]
+            if layer.endswith("layer_scale"):
+                return scaled
+            return layer not in optional or layer in here
+
+        return [path for path in paths if needed(path) and path not in self.shapes]
+
+    @property
     def classes(self) -> int | None:
         """Classes of the classifier; `None` without one."""
         return self.shapes["head/kernel"][-1] if "head/kernel" in self.shapes else None
+
+    def _kernel(self, path):
+        shape = self.shapes.get(path, ())
+        if len(shape) != 4:
+            raise WeightsError(f"{self.path} holds no ConvNeXt: {path} has the shape {shape}.")
+        return shape
 
     def _shape(self, path):
         # A stand-in of the file's shape that takes no memory.

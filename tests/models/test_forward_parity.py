@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
+from comparison import relative_error, zeros_for_random_values
 from transformers_reference import (
     channels_first,
     copy_weights,
     network_pair,
     reference_model,
-    relative_error,
-    zeros_for_random_values,
 )
 
 import keras_convnext

@@ -3,12 +3,12 @@
 import keras
 import numpy as np
 import pytest
+from comparison import relative_error
 from transformers_reference import (
     channels_first,
     in_keras_layout,
     network_pair,
     reference_name,
-    relative_error,
 )
 
 

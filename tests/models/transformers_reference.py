@@ -1,10 +1,7 @@
 """The ConvNeXt of Hugging Face's `transformers`, on PyTorch, as the truth to compare with."""
 
-import contextlib
-
-import keras
 import numpy as np
-import pytest
+from comparison import zeros_for_random_values
 
 import keras_convnext
 
@@ -77,18 +74,6 @@ def in_keras_layout(path, tensor):
     return array.T
 
 
-@contextlib.contextmanager
-def zeros_for_random_values():
-    """Kernels start at 0 inside: they are about to be replaced, and JAX is slow to draw them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            keras.initializers.RandomNormal,
-            "__call__",
-            lambda self, shape, dtype=None: keras.ops.zeros(shape, dtype),
-        )
-        yield
-
-
 def network_pair(depths, dims, classes, input_shape, **arguments):
     """Returns the reference and the Keras network with its weights, both giving logits."""
     reference = reference_model(depths, dims, classes)
@@ -120,10 +105,3 @@ def channels_first(images):
     import torch
 
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-
-
-def relative_error(actual, expected):
-    """Returns the largest difference, relative to the largest expected value."""
-    actual, expected = (np.asarray(x, "float64") for x in (actual, expected))
-    assert actual.shape == expected.shape
-    return np.abs(actual - expected).max() / np.abs(expected).max()
