@@ -10,6 +10,10 @@ import collections
 import functools
 from importlib import resources
 
+# Mean and standard deviation of its RGB values on a scale of 0 to 1, as every published checkpoint
+# expects images to be normalised.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
 FILES = {1000: "imagenet_1k.tsv", 21841: "imagenet_22k.tsv"}
 
 

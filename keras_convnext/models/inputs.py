@@ -3,10 +3,7 @@
 import keras
 from keras import layers
 
-# Mean and standard deviation of ImageNet's RGB values on a scale of 0 to 1, as every published
-# checkpoint expects them.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from keras_convnext import imagenet
 
 
 def image_input(input_tensor, input_shape, default_size, smallest_size):
@@ -71,8 +68,8 @@ def normalize(image):
     # which half precision would round.
     dtype = keras.backend.result_type(keras.config.floatx(), "float32")
     return layers.Normalization(
-        mean=[255 * mean for mean in IMAGENET_MEAN],
-        variance=[(255 * std) ** 2 for std in IMAGENET_STD],
+        mean=[255 * mean for mean in imagenet.MEAN],
+        variance=[(255 * std) ** 2 for std in imagenet.STD],
         dtype=dtype,
         name="normalization",
     )(image)

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 
+from keras_convnext import imagenet
 from keras_convnext.errors import WeightsError
 
 OFFICIAL_FILES = "https://dl.fbaipublicfiles.com/convnext/"
@@ -24,9 +25,6 @@ IMAGENET_TAGS = {
 class Checkpoint:
     """One row of the table: a published checkpoint and how it was evaluated.
 
-    Every checkpoint takes RGB images normalised by ImageNet's mean and deviation
-    (`keras_convnext.models.inputs`), resized with antialiased bicubic interpolation.
-
     Attributes:
         model: Name of the network, as `create_model` takes it.
         tag: What tells the network's checkpoints apart, in timm's words where timm has it.
@@ -40,6 +38,9 @@ class Checkpoint:
         crop_fraction: The centre crop's share of the resized short side.
         warp: Whether the whole image is resized to the network's size instead, without keeping its
             aspect ratio and without a crop.
+        mean: Mean of the RGB values it takes off, on a scale of 0 to 1.
+        std: Deviation of the RGB values it divides by.
+        interpolation: How images were resized, always with antialiasing.
         licence: Licence of the weights: that of the official repository.
     """
 
@@ -51,6 +52,9 @@ class Checkpoint:
     top_1: float | None
     hub: str | None = None
     top_1_timm: float | None = None
+    mean: tuple[float, float, float] = imagenet.MEAN
+    std: tuple[float, float, float] = imagenet.STD
+    interpolation: str = "bicubic"
     licence: str = "MIT"
 
     @property

@@ -30,6 +30,7 @@ class Format:
         layout: `"pytorch"` has a kernel's channels first and its output before its input; `"keras"`
             is ours.
         layer_scale_shape: Shape of layer scale's vector.
+        isotropic: Whether its networks have one stage, which its names do not number.
         variations: Patterns of other ways a name may be written, with the way it is written here.
     """
 
@@ -38,11 +39,14 @@ class Format:
     suffixes: Mapping[str, str]
     layout: Literal["pytorch", "keras"] = "pytorch"
     layer_scale_shape: tuple[int, ...] = (-1,)
+    isotropic: bool = False
     variations: tuple[tuple[str, str], ...] = ()
 
     def name_of(self, path: str) -> str | None:
         """Returns what the format calls the weight with our path; `None` if it has no such."""
         generic, numbers = _generic(path)
+        if self.isotropic and numbers.get("s", 0) > 0:
+            return None
         if generic in self.layers:
             return self.layers[generic].format(**numbers)
         layer, _, weight = generic.rpartition("/")
@@ -126,6 +130,7 @@ OFFICIAL_ISOTROPIC = Format(
         "head": "head",
     },
     PYTORCH,
+    isotropic=True,
 )
 TIMM = Format(
     "timm",

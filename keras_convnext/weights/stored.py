@@ -1,6 +1,7 @@
 """The weights of a ConvNeXt in a file, whoever wrote it, under our names and in our layout."""
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -138,18 +139,14 @@ def _format_of(path: Path, file: TensorFile) -> Format:
 def _depths(format, names):
     """Returns the blocks of each stage, counted by their names."""
     depths: list[int] = []
-    seen = set()
-    while True:
-        blocks = 0
-        while True:
-            name = format.name_of(f"stages_{len(depths)}_blocks_{blocks}/depthwise_conv/kernel")
-            if name not in names or name in seen:
-                break
-            seen.add(name)
-            blocks += 1
-        if blocks == 0:
-            return tuple(depths)
+    while blocks := _count_blocks(format, names, stage=len(depths)):
         depths.append(blocks)
+    return tuple(depths)
+
+
+def _count_blocks(format, names, stage):
+    blocks = (f"stages_{stage}_blocks_{block}/depthwise_conv/kernel" for block in itertools.count())
+    return sum(1 for _ in itertools.takewhile(lambda path: format.name_of(path) in names, blocks))
 
 
 def _all_paths(depths):

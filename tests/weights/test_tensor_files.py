@@ -125,6 +125,15 @@ class TestPickles:
 
 
 class TestPyTorch:
+    def test_an_unsafe_pytorch_reads_nothing(self, tmp_path, monkeypatch):
+        torch.save({"a": torch.ones(1)}, tmp_path / "a.pth")
+        monkeypatch.setattr(torch, "__version__", "2.5.1+cu121")
+
+        with pytest.raises(
+            WeightsError, match=r"PyTorch 2\.5\.1.* may run code .* from version 2\.6"
+        ):
+            open_tensor_file(tmp_path / "a.pth")
+
     @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
     def test_gives_the_same_however_often_it_is_mapped_anew(self, zipped, tmp_path, monkeypatch):
         monkeypatch.setattr(pytorch_file, "REOPEN_AFTER", 10)

@@ -17,6 +17,8 @@ from keras_convnext.errors import MissingPackage, WeightsError
 STATE_DICT_KEYS = ("model", "state_dict")
 # The pages of a mapped file take memory until it is closed; this many bytes of them at most.
 REOPEN_AFTER = 1 << 28
+# Before it, `weights_only=True` could be got round (CVE-2025-32434).
+SAFE_SINCE = (2, 6)
 
 
 class PyTorchFile:
@@ -51,6 +53,11 @@ def _load_without_executing(path):
         raise MissingPackage(f"PyTorch, which is needed to read {path.name},", "torch")
     import torch
 
+    if tuple(map(int, torch.__version__.split(".")[:2])) < SAFE_SINCE:
+        raise WeightsError(
+            f"PyTorch {torch.__version__} may run code that is hidden in {path.name}; from version "
+            f"{'.'.join(map(str, SAFE_SINCE))} on it does not. Update it, or use safetensors."
+        )
     try:
         # The official trainer also saves its arguments, a Namespace: names and values, no code.
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
