@@ -5,7 +5,7 @@ import collections
 import keras
 from keras import ops
 
-from keras_convnext.layer_decay import layer_scales
+from keras_convnext.layer_decay import BLOCKS_OF, layer_scales
 
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
@@ -25,6 +25,8 @@ class AdamW(keras.optimizers.AdamW):
             the next one nearer to the image, in (0, 1]: 0.8 in table 6, see
             `keras_convnext.layer_decay`. Weight decay shrinks with the rate, as in PyTorch.
             Defaults to `None`, one rate for all.
+        layer_decay_rule: Which layers form a group: `"group"` (three blocks, table 6), `"block"` or
+            `"stage"`. Defaults to `"group"`.
         **kwargs: Further arguments of `keras.optimizers.AdamW`, such as `global_clipnorm`.
 
     Example:
@@ -41,6 +43,7 @@ class AdamW(keras.optimizers.AdamW):
         weight_decay: float = 0.05,
         epsilon: float = 1e-8,
         layer_decay: float | None = None,
+        layer_decay_rule: str = "group",
         **kwargs,
     ) -> None:
         if layer_decay is not None and not 0 < layer_decay <= 1:
@@ -48,14 +51,21 @@ class AdamW(keras.optimizers.AdamW):
                 f"`layer_decay` is the factor from one group of layers to the next and must lie in "
                 f"(0, 1], or be None for one rate. Received: layer_decay={layer_decay}."
             )
+        if layer_decay_rule not in BLOCKS_OF:
+            raise ValueError(
+                f"`layer_decay_rule` must be one of {', '.join(BLOCKS_OF)}. "
+                f"Received: layer_decay_rule={layer_decay_rule!r}."
+            )
         super().__init__(learning_rate, weight_decay=weight_decay, epsilon=epsilon, **kwargs)
         self.layer_decay = layer_decay
+        self.layer_decay_rule = layer_decay_rule
         self._scales: list[float] = []
 
     def build(self, variables):
         super().build(variables)
         decay = 1.0 if self.layer_decay is None else self.layer_decay
-        self._scales = layer_scales([variable.path for variable in variables], decay)
+        paths = [variable.path for variable in variables]
+        self._scales = layer_scales(paths, decay, self.layer_decay_rule)
 
     def update_step(self, gradient, variable, learning_rate):
         # Keras adds epsilon to the root before the correction of its bias, PyTorch after it. At
@@ -83,4 +93,8 @@ class AdamW(keras.optimizers.AdamW):
         return self._scales[self._get_variable_index(variable)]
 
     def get_config(self):
-        return {**super().get_config(), "layer_decay": self.layer_decay}
+        return {
+            **super().get_config(),
+            "layer_decay": self.layer_decay,
+            "layer_decay_rule": self.layer_decay_rule,
+        }

@@ -203,6 +203,12 @@ class Optimizer(Section):
     beta_2: float = Field(0.999, ge=0, lt=1, description="Decay of its square's average.")
     epsilon: Positive = Field(1e-8, description="Added to the root in the denominator.")
     clip_norm: Positive | None = Field(None, description="Greatest norm of all gradients together.")
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="Factor on the rate from group to group of layers; null for one rate."
+    )
+    layer_decay_rule: Literal["group", "block", "stage"] = Field(
+        "group", description="What forms a group: three blocks, one block, or a whole stage."
+    )
 
 
 class Schedule(Section):

@@ -1,8 +1,11 @@
 """The official groups, worked out by hand from `optim_factory.py` and its numbers in the paper."""
 
+import keras
 import pytest
 
+import keras_convnext
 from keras_convnext.layer_decay import layer_scales
+from keras_convnext.variants import VARIANTS
 
 pytestmark = pytest.mark.backend_free
 
@@ -57,3 +60,62 @@ def test_what_is_no_layer_of_the_network_learns_at_the_full_rate():
 def test_layers_are_found_inside_another_model():
     names = ["classifier/kernel", "convnext_tiny/stem/conv/kernel"]
     assert layer_scales(names, 0.5) == [1.0, 0.5]
+
+
+def test_a_group_may_be_a_block_or_a_stage():
+    names = paths((1, 2, 3))
+    assert layer_scales(names, 0.5, "block") == [0.5**7] * 2 + [1.0] * 2 + [0.5**6] + [
+        0.5**5,
+        0.5**5,
+        0.5**4,
+        0.5**3,
+        0.5**3,
+        0.5**2,
+        0.5**1,
+    ]
+    assert (
+        layer_scales(names, 0.5, "stage")
+        == [0.5**4] * 2 + [1.0] * 2 + [0.5**3] + [0.5**2] * 3 + [0.5] * 4
+    )
+
+
+def official_group(name, depths):
+    """The layer's number in the official `optim_factory.py`, for any depth of the third stage."""
+    deepest = depths[2] // 3 + 3
+    if name.startswith("stem"):
+        return 0
+    if name.startswith("head"):
+        return deepest + 1
+    _, stage, kind, *block = name.split("/")[0].split("_")
+    if kind == "downsampling":
+        return {"1": 2, "2": 3, "3": deepest}[stage]
+    return {"0": 1, "1": 2, "2": 3 + int(block[0] if block else 0) // 3, "3": deepest}[stage]
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(
+    ("name", "decayed", "golden"),
+    [
+        ("convnext_tiny", 59, "tiny"),
+        ("convnext_small", 113, "small_to_xlarge"),
+        ("convnext_base", 113, "small_to_xlarge"),
+        ("convnext_xlarge", 113, "small_to_xlarge"),
+    ],
+)
+def test_parameter_groups_are_the_official_ones(name, decayed, golden, matches_golden):
+    with keras.StatelessScope(initialize_variables=False):
+        model = keras_convnext.create_model(name)
+    keras.utils.clear_session(free_memory=False)
+    weights = model.trainable_weights
+    depths = VARIANTS[name].depths
+    scales = layer_scales([weight.path for weight in weights], 0.8)
+    decays = [len(weight.shape) > 1 for weight in weights]
+
+    assert sum(decays) == decayed
+    groups = [official_group(weight.path, depths) for weight in weights]
+    assert scales == pytest.approx([0.8 ** (max(groups) - group) for group in groups])
+    lines = [
+        f"{weight.path} {'decayed' if decay else '-'} {scale:.6f}\n"
+        for weight, decay, scale in zip(weights, decays, scales, strict=True)
+    ]
+    matches_golden(f"parameter_groups/{golden}.txt", "".join(lines))

@@ -158,10 +158,14 @@ class TestLayerDecay:
             )
 
     def test_it_is_serialised_and_read_back(self):
-        optimizer = AdamW(1e-3, layer_decay=0.7)
+        optimizer = AdamW(1e-3, layer_decay=0.7, layer_decay_rule="stage")
         again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
         assert again.get_config() == optimizer.get_config()
-        assert again.layer_decay == 0.7
+        assert (again.layer_decay, again.layer_decay_rule) == (0.7, "stage")
+
+    def test_other_rules_are_refused(self):
+        with pytest.raises(ValueError, match="must be one of group, block, stage.*='layer'"):
+            AdamW(layer_decay=0.7, layer_decay_rule="layer")
 
     @pytest.mark.parametrize("decay", [0.0, -0.5, 1.5])
     def test_other_factors_are_refused(self, decay):

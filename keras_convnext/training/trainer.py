@@ -52,6 +52,8 @@ def compile_model(model: keras.Model, recipe: Recipe, plan: Plan) -> None:
         beta_2=recipe.optimizer.beta_2,
         epsilon=recipe.optimizer.epsilon,
         global_clipnorm=recipe.optimizer.clip_norm,
+        layer_decay=recipe.optimizer.layer_decay,
+        layer_decay_rule=recipe.optimizer.layer_decay_rule,
     )
     loss = keras.losses.CategoricalCrossentropy(
         from_logits=True, label_smoothing=recipe.augment.label_smoothing
