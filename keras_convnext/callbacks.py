@@ -1,5 +1,6 @@
 """What is seen and kept of a running `model.fit`. Each callback can be used alone."""
 
+import contextlib
 import json
 import math
 import time
@@ -51,6 +52,71 @@ class MetricsLog(keras.callbacks.Callback):
         row |= {name: float(value) for name, value in (logs or {}).items()}
         with self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
+
+
+class AverageEvaluation(keras.callbacks.Callback):
+    """Evaluates the moving average of the weights after every epoch, and keeps its best state.
+
+    Its metrics are added to the logs as `val_ema_loss` and so on. Meanwhile the average stands in
+    for the weights; training goes on with the weights themselves. Place it before the callbacks
+    that read the logs.
+
+    Args:
+        validation_data: Batches of images and labels, as for `model.evaluate`.
+        best_path: The `.keras` file for the average of the epoch with the greatest
+            `val_ema_accuracy`. Defaults to `None`, which keeps none.
+
+    Raises:
+        ValueError: When training begins, if the optimizer keeps no average.
+
+    Example:
+        >>> optimizer = keras_convnext.optimizers.AdamW(use_ema=True, ema_momentum=0.9999)
+        >>> model.compile(optimizer, loss, metrics=["accuracy"])
+        >>> average = keras_convnext.callbacks.AverageEvaluation(validation, "best_ema.keras")
+        >>> model.fit(training, validation_data=validation, callbacks=[average])
+    """
+
+    def __init__(self, validation_data, best_path: str | Path | None = None) -> None:
+        super().__init__()
+        self.validation_data = validation_data
+        self.best_path = best_path
+        self.best = -math.inf
+
+    def on_train_begin(self, logs=None):
+        if not getattr(self._optimizer(), "use_ema", False):
+            raise ValueError(
+                "`AverageEvaluation` needs an optimizer that keeps an average: "
+                "keras_convnext.optimizers.AdamW(use_ema=True, ema_momentum=0.9999)."
+            )
+
+    def on_epoch_end(self, epoch, logs=None):
+        with averaged_weights(self.model, self._optimizer()):
+            results = self.model.evaluate(self.validation_data, return_dict=True, verbose=0)
+            accuracy = results.get("accuracy", -math.inf)
+            if self.best_path is not None and accuracy > self.best:
+                self.best = accuracy
+                self.model.save(self.best_path)
+        if logs is not None:
+            logs.update({f"val_ema_{name}": value for name, value in results.items()})
+
+    def _optimizer(self):
+        # Under mixed_float16 Keras wraps it in one that scales the loss.
+        return getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+
+
+@contextlib.contextmanager
+def averaged_weights(model: keras.Model, optimizer):
+    """Within, the model has the moving average of its weights."""
+    pairs = optimizer.averages(model.trainable_variables)
+    # Copies, since JAX gives away the arrays of a model in training: two must not share one.
+    weights = [keras.ops.copy(variable) for _, variable in pairs]
+    for average, variable in pairs:
+        variable.assign(keras.ops.copy(average))
+    try:
+        yield
+    finally:
+        for (_, variable), weight in zip(pairs, weights, strict=True):
+            variable.assign(weight)
 
 
 class StopWhenNotFinite(keras.callbacks.Callback):

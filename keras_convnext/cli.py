@@ -52,7 +52,10 @@ WeightsSource = Annotated[
     ),
 ]
 Checkpoint = Annotated[
-    str, typer.Option(help="Of a run: 'last', or 'best' on the validation images.")
+    str,
+    typer.Option(
+        help="Of a run: 'last', 'best' on the validation images, or 'best_ema', the best average."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 

@@ -27,7 +27,10 @@ class AdamW(keras.optimizers.AdamW):
             Defaults to `None`, one rate for all.
         layer_decay_rule: Which layers form a group: `"group"` (three blocks, table 6), `"block"` or
             `"stage"`. Defaults to `"group"`.
-        **kwargs: Further arguments of `keras.optimizers.AdamW`, such as `global_clipnorm`.
+        **kwargs: Further arguments of `keras.optimizers.AdamW`, such as `global_clipnorm`. With
+            `use_ema` and `ema_momentum` (0.9999 in table 5) the average starts from the weights as
+            they are when training begins, as in timm, and training leaves the weights themselves in
+            the model: `keras_convnext.callbacks.AverageEvaluation` evaluates the average.
 
     Example:
         >>> model.compile(keras_convnext.optimizers.AdamW(1e-3), loss="categorical_crossentropy")
@@ -67,6 +70,33 @@ class AdamW(keras.optimizers.AdamW):
         paths = [variable.path for variable in variables]
         self._scales = layer_scales(paths, decay, self.layer_decay_rule)
 
+    def add_optimizer_variables(self, trainable_variables, name, initializer="zeros"):
+        if name != "average":
+            return super().add_optimizer_variables(trainable_variables, name, initializer)
+        # The averages start from the weights; Keras has them start from the first update's.
+        return [
+            self.add_variable_from_reference(variable, name, initializer=_value_of(variable))
+            for variable in trainable_variables
+        ]
+
+    def averages(self, variables):
+        """Returns pairs of a weight's moving average and the weight; none without `use_ema`.
+
+        Args:
+            variables: The weights that are trained, in the order the optimizer was built with.
+        """
+        if not self.use_ema:
+            return []
+        return list(zip(self._model_variables_moving_average, variables, strict=True))
+
+    def _update_model_variables_moving_average(self, trainable_variables):
+        for average, variable in self.averages(trainable_variables):
+            kept = self.ema_momentum * average
+            average.assign(kept + (1 - self.ema_momentum) * ops.cast(variable, average.dtype))
+
+    def finalize_variable_values(self, var_list):
+        """Leaves the weights as they are; Keras would put their average in their place."""
+
     def update_step(self, gradient, variable, learning_rate):
         # Keras adds epsilon to the root before the correction of its bias, PyTorch after it. At
         # the start that is a factor of 30 on epsilon, which small gradients feel.
@@ -98,3 +128,8 @@ class AdamW(keras.optimizers.AdamW):
             "layer_decay": self.layer_decay,
             "layer_decay_rule": self.layer_decay_rule,
         }
+
+
+def _value_of(variable):
+    # A copy, since JAX gives away the arrays of a model in training: two must not share one.
+    return lambda shape, dtype: ops.copy(ops.cast(variable, dtype))

@@ -209,6 +209,10 @@ class Optimizer(Section):
     layer_decay_rule: Literal["group", "block", "stage"] = Field(
         "group", description="What forms a group: three blocks, one block, or a whole stage."
     )
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="Decay of the weights' moving average, 0.9999 in the paper; null for none.",
+    )
 
 
 class Schedule(Section):

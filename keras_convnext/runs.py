@@ -102,7 +102,7 @@ def evaluate(
         data: Folder with one folder of images a class. Defaults to a run's own validation images.
             For a published checkpoint the folders are called by synset ids, such as `n01440764`,
             as in ImageNet; they need not be all of them.
-        checkpoint: Of a run, the `"last"` state or the `"best"` on the validation images.
+        checkpoint: Of a run, `"last"`, `"best"` or `"best_ema"`; see `Predictor.load`.
         on_bad_image: `"error"` or `"skip"`, for files in `data` that are no images.
 
     Raises:
@@ -149,7 +149,7 @@ def export(
         path: Where to. Defaults to a run's own `saved_model/`; required for anything else.
         format: `"saved_model"`, for TensorFlow Serving; what it takes and gives stands in
             `keras_convnext.serving.saved_model`.
-        checkpoint: Of a run, the `"last"` state or the `"best"` on the validation images.
+        checkpoint: Of a run, `"last"`, `"best"` or `"best_ema"`; see `Predictor.load`.
 
     Returns:
         Where it was written.

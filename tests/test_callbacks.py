@@ -4,15 +4,18 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from rich.console import Console
 
 from keras_convnext import callbacks
 from keras_convnext.callbacks import (
+    AverageEvaluation,
     LearningRateLog,
     MetricsLog,
     ProgressBar,
     StopWhenNotFinite,
 )
+from keras_convnext.optimizers import AdamW
 from keras_convnext.schedules import WarmupCosine
 
 EPOCHS, STEPS, BATCH = 2, 3, 4
@@ -101,3 +104,75 @@ def test_the_terminal_is_given_back_when_training_fails(terminal):
         fit(StopWhenNotFinite(), bar, inputs=nan_at(2))
     bar.close()
     assert terminal.getvalue().endswith("\x1b[?25h")
+
+
+class TestAverageEvaluation:
+    """A linear model: its average is worked out from the weights after every update."""
+
+    DECAY = 0.75
+
+    def compiled(self, **arguments):
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, activation="softmax")])
+        arguments = {"use_ema": True, "ema_momentum": self.DECAY, **arguments}
+        model.compile(
+            AdamW(0.1, **arguments), "sparse_categorical_crossentropy", metrics=["accuracy"]
+        )
+        return model
+
+    @pytest.fixture
+    def data(self):
+        random = np.random.default_rng(0)
+        return random.normal(size=(12, 2)).astype("float32"), np.arange(12) % 3
+
+    @pytest.mark.parametrize("batch_size", [4, 12])  # three updates an epoch, and a single one
+    def test_the_average_is_evaluated_and_the_weights_are_trained(self, data, batch_size):
+        averaged, plain = self.compiled(), self.compiled(use_ema=False)
+        plain.set_weights(averaged.get_weights())
+        average = [weight.copy() for weight in plain.get_weights()]
+        fitted = {"batch_size": batch_size, "shuffle": False, "verbose": 0}
+        for _ in range(2):  # as if training were taken up again
+            logs = averaged.fit(
+                *data, epochs=2, callbacks=[AverageEvaluation(data_batches(data))], **fitted
+            ).history
+            for epoch in range(2):
+                for start in range(0, 12, batch_size):
+                    plain.train_on_batch(*(part[start : start + batch_size] for part in data))
+                    average = [
+                        self.DECAY * old + (1 - self.DECAY) * new
+                        for old, new in zip(average, plain.get_weights(), strict=True)
+                    ]
+                reference = keras.models.clone_model(plain)
+                reference.compile(loss=plain.loss, metrics=["accuracy"])
+                reference.set_weights(average)
+                loss, accuracy = reference.evaluate(*data, verbose=0)
+                assert logs["val_ema_loss"][epoch] == pytest.approx(loss, rel=1e-4)
+                assert logs["val_ema_accuracy"][epoch] == pytest.approx(accuracy)
+        for ours, theirs in zip(averaged.get_weights(), plain.get_weights(), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+    def test_the_best_average_is_kept(self, data, tmp_path):
+        model = self.compiled()
+        callback = AverageEvaluation(data_batches(data), tmp_path / "best_ema.keras")
+
+        logs = model.fit(*data, epochs=4, verbose=0, callbacks=[callback]).history
+
+        best = keras.saving.load_model(tmp_path / "best_ema.keras")
+        _, accuracy = best.evaluate(*data, verbose=0)
+        assert accuracy == pytest.approx(max(logs["val_ema_accuracy"]))
+
+    def test_it_works_with_a_scaled_loss(self, data):
+        model = self.compiled()
+        model.compile(
+            keras.optimizers.LossScaleOptimizer(model.optimizer), model.loss, metrics=["accuracy"]
+        )
+        callback = AverageEvaluation(data_batches(data))
+        logs = model.fit(*data, epochs=2, verbose=0, callbacks=[callback]).history
+        assert np.isfinite(logs["val_ema_loss"]).all()
+
+    def test_an_optimizer_without_an_average_is_refused(self, data):
+        with pytest.raises(ValueError, match=r"needs an optimizer that keeps .*use_ema=True"):
+            self.compiled(use_ema=False).fit(*data, verbose=0, callbacks=[AverageEvaluation(data)])
+
+
+def data_batches(data):
+    return tf.data.Dataset.from_tensor_slices(data).batch(6)

@@ -34,6 +34,11 @@ def update_without_gradients(optimizer, variables):
     optimizer.apply_gradients(zip(zeros, variables, strict=True))
 
 
+def assert_nearly(actual, expected, name):
+    actual, expected = keras.ops.convert_to_numpy(actual), expected.numpy()
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
 def assert_only_kernels_shrink(optimizer, variables):
     for variable in variables:  # no value may be 0, or decay could not be seen
         variable.assign(np.full(variable.shape, 0.7, "float32"))
@@ -138,7 +143,8 @@ class TestLayerDecay:
             for path, parameter in theirs.items()
         ]
         reference = torch.optim.AdamW(groups, eps=1e-8)
-        optimizer = AdamW(0.01, weight_decay=0.3, layer_decay=0.8)
+        averages = {path: parameter.detach().clone() for path, parameter in theirs.items()}
+        optimizer = AdamW(0.01, weight_decay=0.3, layer_decay=0.8, use_ema=True, ema_momentum=0.95)
         for _ in range(50):
             # Small ones too, which epsilon is felt by.
             gradients = {
@@ -148,14 +154,14 @@ class TestLayerDecay:
             for path, parameter in theirs.items():
                 parameter.grad = torch.tensor(gradients[path].astype("float32"))
             reference.step()
+            for path, parameter in theirs.items():
+                averages[path] = 0.95 * averages[path] + 0.05 * parameter.detach()
             as_tensors = [keras.ops.convert_to_tensor(gradients[v.path], "float32") for v in ours]
             optimizer.apply(as_tensors, ours)
         for variable in ours:
-            expected = theirs[variable.path].detach().numpy()
-            actual = keras.ops.convert_to_numpy(variable)
-            np.testing.assert_allclose(
-                actual, expected, rtol=1e-5, atol=1e-6, err_msg=variable.path
-            )
+            assert_nearly(variable, theirs[variable.path].detach(), variable.path)
+        for average, variable in optimizer.averages(ours):
+            assert_nearly(average, averages[variable.path], f"average of {variable.path}")
 
     def test_it_is_serialised_and_read_back(self):
         optimizer = AdamW(1e-3, layer_decay=0.7, layer_decay_rule="stage")

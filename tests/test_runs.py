@@ -132,6 +132,22 @@ def test_the_best_state_is_evaluated_on_request(trained):
     assert evaluate(str(run.path), checkpoint="best").top(1) == pytest.approx(best)
 
 
+def test_the_average_of_the_weights_is_evaluated_beside_them(tiny_recipe, tmp_path):
+    run, _ = train(
+        tiny_recipe("optimizer.ema_decay=0.9", "optimizer.layer_decay=0.9"), tmp_path / "run"
+    )
+    rows = run.metrics()
+    assert all(row["val_ema_loss"] != row["val_loss"] for row in rows)
+    best = max(row["val_ema_accuracy"] for row in rows)
+    assert evaluate(run.path, checkpoint="best_ema").top(1) == pytest.approx(best)
+
+
+@pytest.mark.backend_free
+def test_a_run_without_an_average_says_so(trained):
+    with pytest.raises(RunError, match=r"kept no moving average .* no optimizer.ema_decay"):
+        evaluate(trained[0].path, checkpoint="best_ema")
+
+
 @pytest.mark.backend_free
 def test_a_model_is_evaluated_on_a_folder(trained, held_out):
     evaluation = evaluate(trained[0].last_model, held_out / "all")

@@ -15,7 +15,7 @@ from keras_convnext.training.run_directory import RunDirectory
 from keras_convnext.weights.catalog import CHECKPOINTS, suggestion
 
 BATCH_SIZE = 32
-RUN_STATES = ("last", "best")
+RUN_STATES = ("last", "best", "best_ema")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +54,11 @@ class Predictor:
             source: Directory of a run, name of a published checkpoint
                 (`keras_convnext.list_weights()`), or a `.keras` file; of a file the class names are
                 not known, and classes are called by their numbers.
-            checkpoint: Of a run, the `"last"` state or the `"best"` on the validation images.
+            checkpoint: Of a run, the `"last"` state, the `"best"` on the validation images, or
+                `"best_ema"`, the best of the weights' moving average.
 
         Raises:
-            RunError: If there is no such run or model.
+            RunError: If there is no such run or model, or the run kept no average.
             WeightsError: If the published checkpoint cannot be had.
             UserError: If there is no such checkpoint, or the model is no classifier that can be
                 used without knowing more; see `of_model`.
@@ -72,7 +73,7 @@ class Predictor:
             return cls.of_model(_load_model(Path(source)))
         run = RunDirectory.open(source)
         data = run.recipe().data
-        model = _load_model(run.best_model if checkpoint == "best" else run.last_model)
+        model = _load_model(run.model(checkpoint))
         preprocessor = Preprocessor(data.image_size, data.crop_fraction)
         return cls(with_probabilities(model), run.class_names(), preprocessor)
 

@@ -23,6 +23,7 @@ class RunDirectory:
         self.environment_file = self.path / "environment.json"
         self.metrics_file = self.path / "metrics.jsonl"
         self.best_model = self.path / "best.keras"
+        self.best_ema_model = self.path / "best_ema.keras"
         self.last_model = self.path / "last.keras"
         self.report = self.path / "report"
         self.saved_model = self.path / "saved_model"
@@ -93,6 +94,27 @@ class RunDirectory:
     def class_names(self) -> tuple[str, ...]:
         """Returns the names of the classes, in the order of the network's outputs."""
         return tuple(json.loads(self.classes_file.read_text(encoding="utf-8")))
+
+    def model(self, state: str) -> Path:
+        """Returns the file of a state of the model.
+
+        Args:
+            state: `"last"`; `"best"` on the validation images; or `"best_ema"`, that of the
+                weights' moving average.
+
+        Raises:
+            RunError: If the run keeps no average.
+        """
+        if state == "best_ema" and self.recipe().optimizer.ema_decay is None:
+            raise RunError(
+                f"The run in {self.path} kept no moving average of its weights: its recipe has no "
+                f"optimizer.ema_decay."
+            )
+        return {
+            "last": self.last_model,
+            "best": self.best_model,
+            "best_ema": self.best_ema_model,
+        }[state]
 
     def metrics(self) -> list[dict[str, float]]:
         """Returns the metrics of every epoch."""

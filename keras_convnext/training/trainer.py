@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_convnext.callbacks import (
+    AverageEvaluation,
     LearningRateLog,
     MetricsLog,
     ProgressBar,
@@ -54,6 +55,7 @@ def compile_model(model: keras.Model, recipe: Recipe, plan: Plan) -> None:
         global_clipnorm=recipe.optimizer.clip_norm,
         layer_decay=recipe.optimizer.layer_decay,
         layer_decay_rule=recipe.optimizer.layer_decay_rule,
+        **_average(recipe.optimizer.ema_decay),
     )
     loss = keras.losses.CategoricalCrossentropy(
         from_logits=True, label_smoothing=recipe.augment.label_smoothing
@@ -61,10 +63,16 @@ def compile_model(model: keras.Model, recipe: Recipe, plan: Plan) -> None:
     model.compile(optimizer, loss, metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")])
 
 
+def _average(decay: float | None) -> dict[str, float | bool]:
+    return {} if decay is None else {"use_ema": True, "ema_momentum": decay}
+
+
 def fit(
     model: keras.Model, training, validation, recipe: Recipe, plan: Plan, run: RunDirectory
 ) -> None:
     """Trains a compiled model and leaves its best and its last state in the run's directory.
+
+    Where the recipe asks for a moving average of the weights, its best state is left there too.
 
     Args:
         model: The compiled model.
@@ -78,9 +86,13 @@ def fit(
         run.best_model, monitor="val_accuracy", mode="max", save_best_only=True
     )
     bar = ProgressBar(plan.epochs, plan.steps_per_epoch, recipe.data.batch_size)
+    average = []
+    if recipe.optimizer.ema_decay is not None:
+        average = [AverageEvaluation(validation, run.best_ema_model)]
     callbacks = [
         StopWhenNotFinite(),
         LearningRateLog(),
+        *average,
         MetricsLog(run.metrics_file),
         best,
         keras.callbacks.ModelCheckpoint(run.last_model),

@@ -141,7 +141,7 @@ def test_a_run_that_did_not_end_an_epoch_is_refused(tmp_path, tiny_recipe):
 
 
 @pytest.mark.backend_free
-def test_there_are_two_checkpoints(tmp_path):
+def test_other_checkpoints_are_refused(tmp_path):
     with pytest.raises(UserError, match="last.*best.*Received: 'worst'"):
         Predictor.load(tmp_path, "worst")
 
