@@ -54,7 +54,7 @@ def compile_model(model: keras.Model, recipe: Recipe, plan: Plan) -> None:
         global_clipnorm=recipe.optimizer.clip_norm,
     )
     loss = keras.losses.CategoricalCrossentropy(
-        from_logits=True, label_smoothing=recipe.augment.label_smoothing
+        from_logits=True, label_smoothing=recipe.augment.smoothing_in_loss
     )
     model.compile(optimizer, loss, metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")])
 
