@@ -1,10 +1,9 @@
 """Operations on images that give what Pillow's give, in TensorFlow.
 
-Images are `uint8` of shape `(height, width, 3)`, before and after. What works by lookup tables or by
-blending is equal to Pillow in every value; what resamples computes in `float32` where Pillow has
-`float64`, and differs by 1 where that moves a value across a whole number. KerasCV has operations of
-these names that compute something else: it blends without rounding, and does not resample
-bicubically.
+Images are `uint8` of shape `(height, width, 3)`, before and after. What works by lookup tables or
+by blending is equal to Pillow in every value. What resamples computes in `float32` where Pillow has
+`float64`, and differs by 1 where that moves a value across a whole number. KerasCV's operations of
+these names compute something else: they blend without rounding, and do not resample bicubically.
 
 The functions take their arguments as scalar tensors or numbers. Source: Pillow's `ImageOps.py`,
 `ImageEnhance.py`, `Blend.c`, `Filter.c` and `Geometry.c`.

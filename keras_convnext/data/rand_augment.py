@@ -71,67 +71,82 @@ def draw(settings: RandAugment, seed: tf.Tensor) -> Draws:
     )
 
 
-# The operations take an image, `uint8` of shape `(height, width, 3)`, and a level from -1 to 1. Those
-# without a direction take its absolute value, and the first three heed it not at all.
+# The operations take an image, `uint8` of shape `(height, width, 3)`, and a level from -1 to 1, and
+# return an image. Those without a direction take the level's absolute value.
 
 
 def auto_contrast(image, level):
+    """Stretches the values, whatever the level."""
     return pillow.autocontrast(image)
 
 
 def equalize(image, level):
+    """Evens out how frequent the values are, whatever the level."""
     return pillow.equalize(image)
 
 
 def invert(image, level):
+    """Inverts the values, whatever the level."""
     return pillow.invert(image)
 
 
 def posterize(image, level):
+    """Keeps the 4 highest bits at level 0, and none at 1."""
     return pillow.posterize(image, 4 - _whole(4 * abs(level)))
 
 
 def solarize(image, level):
+    """Inverts no values at level 0, and all at 1."""
     return pillow.solarize(image, 256 - _whole(256 * abs(level)))
 
 
 def solarize_add(image, level):
+    """Adds up to 110 to dark values."""
     return pillow.solarize_add(image, _whole(110 * abs(level)))
 
 
 def color(image, level):
+    """Makes colours stronger or weaker."""
     return pillow.color(image, _enhancement(level))
 
 
 def contrast(image, level):
+    """Makes contrast stronger or weaker."""
     return pillow.contrast(image, _enhancement(level))
 
 
 def brightness(image, level):
+    """Makes the image brighter or darker."""
     return pillow.brightness(image, _enhancement(level))
 
 
 def sharpness(image, level):
+    """Makes the image sharper or smoother."""
     return pillow.sharpness(image, _enhancement(level))
 
 
 def rotate(image, level):
+    """Turns the image by up to 30 degrees."""
     return pillow.rotate(image, 30 * level)
 
 
 def shear_x(image, level):
+    """Slants columns by up to 0.3 of their height."""
     return pillow.shear_x(image, 0.3 * level)
 
 
 def shear_y(image, level):
+    """Slants rows by up to 0.3 of their width."""
     return pillow.shear_y(image, 0.3 * level)
 
 
 def translate_x(image, level):
+    """Moves the image by up to 0.45 of its width."""
     return pillow.translate_x(image, 0.45 * level)
 
 
 def translate_y(image, level):
+    """Moves the image by up to 0.45 of its height."""
     return pillow.translate_y(image, 0.45 * level)
 
 

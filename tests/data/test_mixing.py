@@ -77,9 +77,7 @@ def test_batches_are_mixed_as_by_timm(batch, settings, monkeypatch):
         draws = draw(settings, seed)
         kinds.add((bool(draws.is_mixed), bool(draws.is_cutmix)))
         monkeypatch.setattr(timm.data.mixup, "np", NumPy(Replay(draws)))
-        theirs, targets = mixup(
-            torch.tensor(images.transpose(0, 3, 1, 2)), torch.tensor(labels)
-        )
+        theirs, targets = mixup(torch.tensor(images.transpose(0, 3, 1, 2)), torch.tensor(labels))
         ours, our_targets = in_graph(images, smoothed, seed)
         np.testing.assert_allclose(ours, theirs.permute(0, 2, 3, 1).numpy(), atol=1e-4)
         np.testing.assert_allclose(our_targets, targets.numpy(), atol=1e-6)

@@ -1,4 +1,4 @@
-"""The operations against timm's, which are Pillow's, and the draws against what timm says of them."""
+"""The operations against timm's, which are Pillow's, and the draws against timm's formulas."""
 
 import functools
 import itertools
