@@ -1,7 +1,7 @@
 """Mixup and CutMix as the paper trains with them, one draw for a whole batch.
 
-Each image is mixed with the one as far from the batch's other end. Source: timm's `Mixup` in the
-mode `batch`.
+Each image is mixed with the one as far from the batch's other end; in an odd batch the middle one
+stays as it is, where timm refuses the batch. Source: timm's `Mixup` in the mode `batch`.
 """
 
 from typing import NamedTuple

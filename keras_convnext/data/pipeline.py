@@ -38,7 +38,6 @@ def training_dataset(
         `augment.smoothing_in_targets`.
     """
     _keep_off_the_gpu()
-    augmentation.seed_draws(seed)
     per_epoch = len(split.labels) // data.batch_size * data.batch_size
     labels = tf.constant(split.labels)
     last_index = len(split.labels) - 1
@@ -52,6 +51,7 @@ def training_dataset(
     dataset = tf.data.Dataset.range(start * data.batch_size, epochs * per_epoch)
     dataset = _map_in_parallel(dataset, load)
     if augment.policy == "keras_cv":
+        augmentation.seed_draws(seed)
         dataset = _augmented_by_keras_cv(dataset, augment, seed)
     dataset = _batched(dataset, split, data.batch_size, drop_remainder=True)
     if augment.policy == "keras_cv":
