@@ -169,30 +169,73 @@ class RandomResizedCrop(Section):
 
 
 class RandAugment(Section):
-    """KerasCV's RandAugment."""
+    """Operations drawn at random for each image. The defaults are the paper's.
+
+    Strengths go from 0 to 1; timm's, such as those of `rand-m9-mstd0.5`, go to 10.
+    """
 
     operations: int = Field(2, ge=1, description="Operations drawn for each image.")
-    magnitude: Fraction = Field(0.5, description="Mean strength of an operation.")
-    magnitude_deviation: Fraction = Field(0.15, description="Deviation of the strength.")
-    rate: Fraction = Field(10 / 11, description="Probability that a drawn operation is applied.")
+    magnitude: Fraction = Field(0.9, description="Mean strength of an operation.")
+    magnitude_deviation: Fraction = Field(0.05, description="Deviation of the strength.")
+    rate: Fraction = Field(0.5, description="Probability that a drawn operation is applied.")
     kinds: Literal["all", "colour", "geometric"] = Field(
         "all", description="Which operations are drawn from."
     )
 
 
-class Augment(Section):
-    """What happens to training images only, in this order."""
+KERAS_CV_RAND_AUGMENT = {"magnitude": 0.5, "magnitude_deviation": 0.15, "rate": 10 / 11}
 
+
+class Augment(Section):
+    """What happens to training images only, in this order.
+
+    The policy `paper` does what the paper's code does, in parallel. The policy `keras_cv` takes
+    KerasCV's RandAugment, Mixup and CutMix, with KerasCV's defaults for the former, and erases
+    nothing.
+    """
+
+    policy: Literal["paper", "keras_cv"] = Field(
+        "paper", description="Whose RandAugment, Mixup and CutMix."
+    )
     random_resized_crop: RandomResizedCrop | None = Field(
         RandomResizedCrop(), description="null resizes as in evaluation."
     )
     horizontal_flip: Fraction = Field(0.5, description="Probability of mirroring an image.")
     rand_augment: RandAugment | None = Field(RandAugment(), description="null for none.")
+    random_erasing: Fraction = Field(
+        0.25, description="Probability that a part of an image becomes noise; 0 for none."
+    )
     mixup_alpha: float = Field(0.8, ge=0, description="Beta distribution of Mixup; 0 for none.")
     cutmix_alpha: float = Field(1.0, ge=0, description="Beta distribution of CutMix; 0 for none.")
     mix_probability: Fraction = Field(1.0, description="Probability that a batch is mixed.")
     cutmix_share: Fraction = Field(0.5, description="Share of CutMix where both are on.")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="Share spread over all classes.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_from_the_policy(cls, settings):
+        if not isinstance(settings, dict) or settings.get("policy") != "keras_cv":
+            return settings
+        settings = {"rand_augment": {}, "random_erasing": 0.0, **settings}
+        if isinstance(settings["rand_augment"], dict):
+            settings["rand_augment"] = {**KERAS_CV_RAND_AUGMENT, **settings["rand_augment"]}
+        return settings
+
+    @model_validator(mode="after")
+    def _erasing_where_it_exists(self):
+        if self.policy == "keras_cv" and self.random_erasing:
+            raise ValueError("the policy 'keras_cv' takes no `random_erasing`; set it to 0")
+        return self
+
+    @property
+    def smoothing_in_targets(self) -> float:
+        """Label smoothing that the data's targets come with: all of it, or none."""
+        return self.label_smoothing if self.policy == "paper" else 0.0
+
+    @property
+    def smoothing_in_loss(self) -> float:
+        """Label smoothing that is left to the loss."""
+        return self.label_smoothing - self.smoothing_in_targets
 
 
 class Optimizer(Section):

@@ -69,11 +69,16 @@ def train(
         f"{keras.backend.backend()}",
         soft_wrap=True,
     )
-    seed = recipe.runtime.seed
+    data, augment = recipe.data, recipe.augment
     fit(
         model,
-        training_dataset(training, recipe.data, recipe.augment, plan.epochs, seed),
-        evaluation_dataset(validation, recipe.data.image_size, recipe.data.crop_fraction),
+        training_dataset(training, data, augment, plan.epochs, recipe.runtime.seed),
+        evaluation_dataset(
+            validation,
+            data.image_size,
+            data.crop_fraction,
+            label_smoothing=augment.smoothing_in_targets,
+        ),
         recipe,
         plan,
         run,

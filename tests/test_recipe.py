@@ -66,8 +66,31 @@ def test_defaults_are_the_papers(load):
     assert (recipe.optimizer.weight_decay, recipe.optimizer.epsilon) == (0.05, 1e-8)
     assert (recipe.augment.mixup_alpha, recipe.augment.cutmix_alpha) == (0.8, 1.0)
     assert recipe.augment.label_smoothing == 0.1
+    assert (recipe.augment.policy, recipe.augment.random_erasing) == ("paper", 0.25)
+    operations = {"operations": 2, "magnitude": 0.9, "magnitude_deviation": 0.05, "rate": 0.5}
+    assert recipe.augment.rand_augment.model_dump() == {**operations, "kinds": "all"}
     assert recipe.augment.random_resized_crop.area == (0.08, 1.0)
     assert recipe.model.architecture() == ((3, 3, 9, 3), (96, 192, 384, 768))
+
+
+def test_keras_cv_brings_its_defaults_where_nothing_is_said(load):
+    augment = load(LEAST, "augment.policy=keras_cv").augment
+    settings = augment.rand_augment
+    assert (settings.magnitude, settings.magnitude_deviation) == (0.5, 0.15)
+    assert settings.rate == pytest.approx(10 / 11)
+    assert augment.random_erasing == 0
+    settings = load(LEAST, "augment={policy: keras_cv, rand_augment: {rate: 0.3}}").augment
+    assert (settings.rand_augment.rate, settings.rand_augment.magnitude) == (0.3, 0.5)
+    null = load(LEAST, "augment={policy: keras_cv, rand_augment: null}").augment
+    assert null.rand_augment is None
+
+
+@pytest.mark.parametrize(
+    ("policy", "in_targets", "in_loss"), [("paper", 0.3, 0.0), ("keras_cv", 0.0, 0.3)]
+)
+def test_labels_are_smoothed_once(load, policy, in_targets, in_loss):
+    augment = load(LEAST, f"augment={{policy: {policy}, label_smoothing: 0.3}}").augment
+    assert (augment.smoothing_in_targets, augment.smoothing_in_loss) == (in_targets, in_loss)
 
 
 def test_a_named_model_brings_its_architecture(load):
@@ -130,6 +153,20 @@ def test_every_error_is_listed_at_once(errors):
         ("augment.random_resized_crop.area=[0.5, 2]", "cannot exceed 1"),
         ("augment.random_resized_crop.sise=1", "unknown key. The keys here are: area, ratio."),
         ("augment.rand_augment=5", "augment.rand_augment: expected keys indented below it"),
+        ("augment={policy: keras_cv, rand_augment: 5}", "augment.rand_augment: expected keys"),
+        ("augment.policy=timm", "augment.policy: Input should be 'paper' or 'keras_cv'"),
+        ("augment.polcy=paper", "augment.polcy: unknown key. Did you mean 'policy'?"),
+        ("augment.rand_augment.rte=1", "rand_augment.rte: unknown key. Did you mean 'rate'?"),
+        ("augment.rand_augment.magnitude=9", "magnitude: Input should be less than or equal"),
+        ("augment.random_erasing=2", "augment.random_erasing: Input should be less than"),
+        (
+            "augment={policy: keras_cv, random_erasing: 0.25}",
+            "augment: the policy 'keras_cv' takes no `random_erasing`; set it to 0.",
+        ),
+        (
+            "augment={policy: keras_cv, rand_augment: {rte: 1}}",
+            "augment.rand_augment.rte: unknown key. Did you mean 'rate'?",
+        ),
         ("schedule=", "schedule: expected keys indented below it. Received: None."),
         ("name=a/b", "name: String should match pattern"),
         ("optimizer.weight_decay=.nan", "optimizer.weight_decay: Input should be a finite"),

@@ -109,6 +109,20 @@ def test_a_run_repeats_with_its_seed(trained, tiny_recipe, earlier):
     np.testing.assert_array_equal(evaluation.probabilities, first_evaluation.probabilities)
 
 
+def test_a_run_with_the_papers_augmentation_repeats(tiny_recipe, tmp_path):
+    settings = ["augment={policy: paper, label_smoothing: 0.3}", "export.saved_model=false"]
+    recipe = tiny_recipe(*settings, "schedule.epochs=1", "schedule.warmup_epochs=0")
+    (first, evaluation), (again, _) = (train(recipe, tmp_path / str(n)) for n in (1, 2))
+    assert metrics_but_seconds(again) == metrics_but_seconds(first)
+    for ours, theirs in zip(weights(again.last_model), weights(first.last_model), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    # The validation loss is smoothed as the training loss is, under this policy as under any.
+    logarithms = np.log(evaluation.probabilities)
+    smoothed = 0.7 * np.eye(10)[evaluation.labels] + 0.3 / 10
+    expected = -(smoothed * logarithms).sum(axis=-1).mean()
+    assert first.metrics()[-1]["val_loss"] == pytest.approx(expected, rel=1e-4)
+
+
 def test_a_run_is_evaluated_as_when_it_was_trained(trained):
     run, evaluation = trained
     again = evaluate(run.path)

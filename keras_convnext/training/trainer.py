@@ -58,7 +58,7 @@ def compile_model(model: keras.Model, recipe: Recipe, plan: Plan) -> None:
         **_average(recipe.optimizer.ema_decay),
     )
     loss = keras.losses.CategoricalCrossentropy(
-        from_logits=True, label_smoothing=recipe.augment.label_smoothing
+        from_logits=True, label_smoothing=recipe.augment.smoothing_in_loss
     )
     model.compile(optimizer, loss, metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")])
 

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_convnext.data import pipeline
 from keras_convnext.data.pipeline import evaluation_dataset, training_dataset
 from keras_convnext.data.preprocessing import evaluation_image
 from keras_convnext.data.sources import ArraySplit
@@ -17,14 +18,18 @@ PLAIN = {
     "random_resized_crop": None,
     "horizontal_flip": 0.0,
     "rand_augment": None,
+    "random_erasing": 0.0,
     "mixup_alpha": 0.0,
     "cutmix_alpha": 0.0,
+    "label_smoothing": 0.0,
 }
-EVERYTHING = {
-    "random_resized_crop": RandomResizedCrop(area=(0.25, 1.0)),
-    "rand_augment": RandAugment(),
-    "mix_probability": 0.8,
-}
+POLICIES = ("paper", "keras_cv")
+
+
+def everything(policy):
+    """All augmentation that a policy has, at once."""
+    crop = RandomResizedCrop(area=(0.25, 1.0))
+    return {"policy": policy, "random_resized_crop": crop, "mix_probability": 0.8}
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +48,10 @@ def noise():
     return ArraySplit(images, labels, tuple("abcdefgh"))
 
 
-def batches(split, seed=0, epochs=EPOCHS, batch_size=BATCH, **augment):
+def batches(split, seed=0, epochs=EPOCHS, batch_size=BATCH, start=0, **augment):
     """Builds the training pipeline anew and returns all its images and labels."""
     data = Data(source="digits", image_size=SIZE, crop_fraction=1.0, batch_size=batch_size)
-    dataset = training_dataset(split, data, Augment(**augment), epochs, seed)
+    dataset = training_dataset(split, data, Augment(**augment), epochs, seed, start)
     images, labels = zip(*dataset.as_numpy_iterator(), strict=True)
     return np.stack(images), np.stack(labels)
 
@@ -66,9 +71,11 @@ def test_a_run_is_as_long_as_its_plan(numbered):
 
 
 @backend_free
-def test_shapes_are_known_before_a_batch_is_drawn(numbered):
+@pytest.mark.parametrize("policy", POLICIES)
+def test_shapes_are_known_before_a_batch_is_drawn(numbered, policy):
     data = Data(source="digits", image_size=SIZE, batch_size=BATCH)
-    images, labels = training_dataset(numbered, data, Augment(**EVERYTHING), 1, 0).element_spec
+    augment = Augment(**everything(policy))
+    images, labels = training_dataset(numbered, data, augment, 1, 0).element_spec
     assert images.shape == (BATCH, SIZE, SIZE, 3) and images.dtype == tf.float32
     assert labels.shape == (BATCH, CLASSES) and labels.dtype == tf.float32
 
@@ -140,45 +147,114 @@ def test_an_image_is_cropped_anew_in_every_epoch(noise):
     assert len({image.tobytes() for image in images.reshape(-1, SIZE, SIZE, 3)}) > 70  # of 80
 
 
-@pytest.fixture(scope="module")
-def augmented(noise):
-    """All augmentation at once, built while the network's policy is one of half precision."""
+@pytest.fixture(scope="module", params=POLICIES)
+def augmented(request, noise):
+    """A policy and its batches, built while the network's policy is one of half precision."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        everything = batches(noise, seed=3, **EVERYTHING)
+        result = batches(noise, seed=3, **everything(request.param))
         assert keras.config.dtype_policy().name == "mixed_bfloat16"  # left as it was
     finally:
         keras.config.set_dtype_policy(before)
-    return everything
+    return request.param, *result
 
 
 def test_everything_at_once_gives_whole_images_and_labels(augmented):
-    images, labels = augmented
+    policy, images, labels = augmented
     assert images.dtype == labels.dtype == np.float32
-    assert images.min() >= 0 and images.max() <= 255
+    if policy == "keras_cv":
+        assert images.min() >= 0 and images.max() <= 255
     assert images.max() > 100 and images.std() > 20
     np.testing.assert_allclose(labels.sum(axis=-1), 1, rtol=1e-6)
-    assert labels.min() >= 0
+    assert labels.min() == pytest.approx(0.1 / CLASSES if policy == "paper" else 0)
 
 
 def test_everything_at_once_repeats_whatever_the_policy(augmented, noise):
-    images, labels = batches(noise, seed=3, **EVERYTHING)  # under float32
-    np.testing.assert_array_equal(images, augmented[0])
-    np.testing.assert_array_equal(labels, augmented[1])
+    policy, *before = augmented
+    images, labels = batches(noise, seed=3, **everything(policy))  # under float32
+    np.testing.assert_array_equal(images, before[0])
+    np.testing.assert_array_equal(labels, before[1])
 
 
 @backend_free
 def test_another_seed_augments_otherwise(augmented, noise):
-    images, labels = batches(noise, seed=4, **EVERYTHING)
-    assert not np.array_equal(images, augmented[0])
-    assert not np.array_equal(labels, augmented[1])
+    policy, *before = augmented
+    images, labels = batches(noise, seed=4, **everything(policy))
+    assert not np.array_equal(images, before[0])
+    assert not np.array_equal(labels, before[1])
 
 
 @backend_free
-def test_rand_augment_changes_images_but_not_labels(noise):
+@pytest.mark.parametrize("start", [1, 4, 8])
+def test_the_papers_batches_are_the_same_from_any_start(noise, start):
+    images, labels = batches(noise, **everything("paper"))
+    later_images, later_labels = batches(noise, start=start, **everything("paper"))
+    np.testing.assert_array_equal(later_images, images[start:])
+    np.testing.assert_array_equal(later_labels, labels[start:])
+
+
+@backend_free
+def test_an_image_and_a_batch_of_one_number_share_no_draws(noise):
+    # Were a batch's seed that of the image of its number, its draws would be that image's.
+    seeds = []
+    for name in ("_load_image", "mix"):
+        wrapped = getattr(pipeline, name)
+        with pytest.MonkeyPatch.context() as patch:
+
+            def spy(*arguments, wrapped=wrapped):
+                tf.py_function(lambda seed: seeds.append(tuple(seed.numpy())), arguments[-1:], [])
+                return wrapped(*arguments)
+
+            patch.setattr(pipeline, name, spy)
+            batches(noise, seed=3, **PLAIN)
+    assert len(seeds) == len(set(seeds)) == EPOCHS * (18 + 3)
+
+
+@backend_free
+def test_every_map_of_the_papers_policy_is_parallel_and_in_order(noise, monkeypatch):
+    maps = []
+    plain_map = tf.data.Dataset.map
+    monkeypatch.setattr(
+        tf.data.Dataset,
+        "map",
+        lambda *args, **options: maps.append(options) or plain_map(*args, **options),
+    )
+    batches(noise, epochs=1, **everything("paper"))
+    in_order = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
+    assert maps == [in_order] * 3
+
+
+@backend_free
+def test_some_images_are_erased_after_all_else(noise):
+    plain, _ = batches(noise, epochs=30, **PLAIN)
+    erased, _ = batches(noise, epochs=30, **{**PLAIN, "random_erasing": 0.25})
+    share = (plain != erased).any(axis=(2, 3, 4)).mean()
+    assert share == pytest.approx(0.25, abs=4 * np.sqrt(0.25 * 0.75 / 540))
+    assert erased.min() < 0 or erased.max() > 255
+
+
+@backend_free
+@pytest.mark.parametrize("mixup_alpha", [0.0, 0.8])
+def test_the_papers_targets_come_smoothed_whether_mixed_or_not(noise, mixup_alpha):
+    augment = {**PLAIN, "mixup_alpha": mixup_alpha}
+    _, labels = batches(noise, **augment)
+    _, smoothed = batches(noise, **{**augment, "label_smoothing": 0.2})
+    np.testing.assert_allclose(smoothed, 0.8 * labels + 0.2 / CLASSES, atol=1e-6)
+
+
+@backend_free
+def test_keras_cvs_targets_come_unsmoothed(noise):
+    augment = {**PLAIN, "policy": "keras_cv", "label_smoothing": 0.2}
+    assert set(np.unique(batches(noise, **augment)[1])) == {0, 1}
+
+
+@backend_free
+@pytest.mark.parametrize("policy", POLICIES)
+def test_rand_augment_changes_images_but_not_labels(noise, policy):
     plain = batches(noise, **PLAIN)
-    augmented = batches(noise, **{**PLAIN, "rand_augment": RandAugment(rate=1.0)})
+    augment = {**PLAIN, "policy": policy, "rand_augment": RandAugment(rate=1.0)}
+    augmented = batches(noise, **augment)
     changed = (plain[0] != augmented[0]).any(axis=(2, 3, 4))
     assert changed.mean() > 0.7
     np.testing.assert_array_equal(plain[1], augmented[1])
@@ -186,13 +262,14 @@ def test_rand_augment_changes_images_but_not_labels(noise):
 
 @backend_free
 @pytest.mark.parametrize("kinds", ["colour", "geometric", "all"])
-def test_rand_augment_draws_from_the_kinds_asked_for(kinds):
+def test_keras_cv_draws_from_the_kinds_asked_for(kinds):
     # A light square on a dark ground: colour operations treat all pixels of one value alike, and
     # geometric ones bring no value that was not between those two.
     image = np.full((SIZE, SIZE, 3), 50, "uint8")
     image[2:5, 3:6] = 200
     split = ArraySplit(np.stack([image] * 18), np.zeros(18, "int32"), ("square",))
-    augment = {**PLAIN, "rand_augment": RandAugment(kinds=kinds, rate=1.0, magnitude=0.9)}
+    settings = RandAugment(kinds=kinds, rate=1.0, magnitude=0.9)
+    augment = {**PLAIN, "policy": "keras_cv", "rand_augment": settings}
     images, _ = batches(split, **augment)
     ground = images[..., image[..., 0] == 50, :]
     moved = np.ptp(ground, axis=2).max(axis=-1) > 1e-3
@@ -202,9 +279,10 @@ def test_rand_augment_draws_from_the_kinds_asked_for(kinds):
 
 
 @backend_free
+@pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
-def test_images_are_mixed_as_their_labels_say(numbered, kind):
-    augment = {**PLAIN, f"{kind}_alpha": 1.0, "mix_probability": 1.0}
+def test_images_are_mixed_as_their_labels_say(numbered, kind, policy):
+    augment = {**PLAIN, "policy": policy, f"{kind}_alpha": 1.0, "mix_probability": 1.0}
     images, labels = batches(numbered, epochs=10, **augment)
     values = images[..., 0]
     if kind == "mixup":
@@ -217,20 +295,29 @@ def test_images_are_mixed_as_their_labels_say(numbered, kind):
 
 
 @backend_free
+@pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize(
     "off", [{"mix_probability": 0.0}, {"mixup_alpha": 0.0, "cutmix_alpha": 0.0}]
 )
-def test_without_mixing_labels_stay_one_hot(noise, off):
-    _, labels = batches(noise, **{**PLAIN, "mixup_alpha": 0.8, "cutmix_alpha": 1.0, **off})
+def test_without_mixing_labels_stay_one_hot(noise, off, policy):
+    augment = {**PLAIN, "policy": policy, "mixup_alpha": 0.8, "cutmix_alpha": 1.0, **off}
+    _, labels = batches(noise, **augment)
     assert set(np.unique(labels)) == {0, 1}
 
 
 @backend_free
+@pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize(
     ("cutmix_share", "cut"), [(0.0, 0.0), (0.5, 0.25), (1.0, 0.5)], ids=["mixup", "both", "cutmix"]
 )
-def test_batches_are_mixed_as_often_as_asked_for(numbered, cutmix_share, cut):
-    augment = {**PLAIN, "mixup_alpha": 1.0, "cutmix_alpha": 1.0, "mix_probability": 0.5}
+def test_batches_are_mixed_as_often_as_asked_for(numbered, cutmix_share, cut, policy):
+    augment = {
+        **PLAIN,
+        "policy": policy,
+        "mixup_alpha": 1.0,
+        "cutmix_alpha": 1.0,
+        "mix_probability": 0.5,
+    }
     images, _ = batches(numbered, epochs=100, cutmix_share=cutmix_share, **augment)
     values = images[..., 0]
     is_cut = (np.ptp(values, axis=(2, 3)) > 1e-3).any(axis=-1)
@@ -248,6 +335,14 @@ def test_evaluation_takes_every_image_once_and_in_order(noise):
     np.testing.assert_array_equal(np.concatenate(images), expected)
     np.testing.assert_array_equal(np.concatenate(labels), np.eye(CLASSES)[noise.labels])
     assert images[0].dtype == labels[0].dtype == np.float32
+
+
+@backend_free
+def test_evaluation_smooths_targets_if_asked_to(noise):
+    dataset = evaluation_dataset(noise, SIZE, 1.0, batch_size=IMAGES, label_smoothing=0.2)
+    (_, targets) = next(dataset.as_numpy_iterator())
+    expected = 0.8 * np.eye(CLASSES)[noise.labels] + 0.2 / CLASSES
+    np.testing.assert_allclose(targets, expected, atol=1e-6)
 
 
 @backend_free

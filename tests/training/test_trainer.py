@@ -70,6 +70,16 @@ def test_the_loss_takes_logits_and_smooths_the_labels(settings, batch):
     assert model.test_on_batch(images, labels)[0] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.backend_free
+def test_the_loss_leaves_targets_that_come_smoothed_as_they_are(tiny_recipe, batch):
+    overrides = ("augment={policy: paper, label_smoothing: 0.2}", "data.batch_size=4")
+    model, (images, labels) = compiled(tiny_recipe(*overrides)), batch
+    logits = model.predict_on_batch(images)
+    log_probabilities = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    expected = -(labels * log_probabilities).sum(axis=-1).mean()
+    assert model.test_on_batch(images, labels)[0] == pytest.approx(expected, rel=1e-4)
+
+
 @pytest.fixture
 def run(tmp_path):
     run = RunDirectory(tmp_path / "run")
