@@ -133,6 +133,15 @@ def test_the_papers_batches_are_all_mixed_half_by_cutmix():
     assert stats.kstest(own_share[~is_cutmix], stats.beta(0.8, 0.8).cdf).pvalue > 1e-4
 
 
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 5.0])
+def test_shares_vary_as_much_as_their_distribution(alpha):
+    _, _, own_share, _, _ = draws(Augment(mixup_alpha=alpha, cutmix_alpha=0.0))
+    beta = stats.beta(alpha, alpha)
+    error = np.sqrt((beta.stats("k") + 2) / DRAWS)  # of a variance, relative to it
+    assert own_share.var() == pytest.approx(beta.var(), rel=4 * error)
+    assert own_share.mean() == pytest.approx(0.5, abs=4 * beta.std() / np.sqrt(DRAWS))
+
+
 def test_a_strength_near_0_leaves_images_whole():
     _, _, own_share, _, _ = draws(Augment(mixup_alpha=1e-4, cutmix_alpha=0.0))
     assert np.isfinite(own_share).all()
