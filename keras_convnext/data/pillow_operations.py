@@ -9,6 +9,7 @@ The functions take their arguments as scalar tensors or numbers. Source: Pillow'
 `ImageEnhance.py`, `Blend.c`, `Filter.c` and `Geometry.c`.
 """
 
+import math
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -98,7 +99,7 @@ def sharpness(image: tf.Tensor, factor) -> tf.Tensor:
 
 def rotate(image: tf.Tensor, degrees) -> tf.Tensor:
     """Turns the image counter-clockwise about its centre; bicubic, the size stays."""
-    angle = -tf.cast(degrees, tf.float64) * (3.141592653589793 / 180)
+    angle = -tf.cast(degrees, tf.float64) * (math.pi / 180)
     cosine, sine = tf.cos(angle), tf.sin(angle)
     height, width = (tf.cast(side, tf.float64) / 2 for side in _size(image))
     x_row = (cosine, sine, width - cosine * width - sine * height)
