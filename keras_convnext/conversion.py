@@ -1,13 +1,12 @@
 """From one weight file to another, or to a Keras model of the same network."""
 
 import os
-import tempfile
 import zipfile
 from pathlib import Path
 
 from keras_convnext.errors import WeightsError
 from keras_convnext.weights.fetch import fetch
-from keras_convnext.weights.save import SUFFIXES, write_weights
+from keras_convnext.weights.save import SUFFIXES, whole_file, write_weights
 from keras_convnext.weights.stored import StoredWeights
 
 KERAS_FILES = (".keras", ".weights.h5")  # the rest needs no Keras, nor the memory it takes
@@ -57,14 +56,8 @@ def convert_weights(
 
     model = model_from_weights(source)
     save = _save_keras if path.suffix == ".keras" else _save_weights
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as directory:
-            written = Path(directory) / path.name
-            save(model, written)
-            written.replace(path)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be written: {error.strerror or error}.") from error
+    with whole_file(path) as written:
+        save(model, written)
     return path
 
 

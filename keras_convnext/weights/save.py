@@ -1,9 +1,10 @@
 """Weights to a file that another project, or this one, can load."""
 
+import contextlib
 import importlib.util
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,16 +81,28 @@ def write_weights(
     write = _write_pth if file.suffix == ".pth" else _write_safetensors
     tensors = {chosen.name_of(path): _tensor(chosen, path, read(path)) for path in paths}
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=file.parent) as directory:
-            written = Path(directory) / file.name
+        with whole_file(file) as written:
             write(tensors, written, chosen)
-            written.replace(file)
-    except OSError as error:
-        raise WeightsError(f"{file} cannot be written: {error.strerror or error}.") from error
     except (safetensors.SafetensorError, RuntimeError) as error:  # theirs, for errors of the system
         raise WeightsError(f"{file} cannot be written: {error}") from error
     return file
+
+
+@contextlib.contextmanager
+def whole_file(file: Path) -> Iterator[Path]:
+    """Gives a place to write to, which becomes `file` once all is written; else `file` stays.
+
+    Raises:
+        WeightsError: If it cannot be written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=file.parent) as directory:
+            written = Path(directory) / file.name
+            yield written
+            written.replace(file)
+    except OSError as error:
+        raise WeightsError(f"{file} cannot be written: {error.strerror or error}.") from error
 
 
 def _format(name: str, paths: list[str]) -> formats.Format:

@@ -1,6 +1,5 @@
 """From what a user calls weights to a file: names, paths and addresses."""
 
-import importlib.util
 import io
 import zipfile
 
@@ -32,16 +31,6 @@ def official(server, monkeypatch):
     """The server of the official files."""
     monkeypatch.setattr(catalog, "OFFICIAL_FILES", server.url("/official/"))
     return server
-
-
-@pytest.fixture
-def without_torch(monkeypatch):
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util,
-        "find_spec",
-        lambda name, *rest: None if name == "torch" else find_spec(name, *rest),
-    )
 
 
 def safetensors_file(seed=0):
@@ -89,7 +78,7 @@ def test_what_timm_does_not_have_comes_from_the_official_address(hub, official, 
 
 
 @pytest.mark.parametrize("name, official_file", [(ON_THE_HUB, True), (OFFICIAL_ONLY, False)])
-def test_pytorch_is_asked_for_before_the_download(official, without_torch, name, official_file):
+def test_pytorch_is_asked_for_before_the_download(official, without_pytorch, name, official_file):
     with pytest.raises(
         MissingPackage, match=r"PyTorch, .* read convnext_.*\.pth, is not .*\[torch"
     ):
@@ -97,7 +86,7 @@ def test_pytorch_is_asked_for_before_the_download(official, without_torch, name,
     assert official.requests == []
 
 
-def test_timms_files_need_no_pytorch(hub, without_torch):
+def test_timms_files_need_no_pytorch(hub, without_pytorch):
     hub.add(f"timm/{ON_THE_HUB}", {"model.safetensors": safetensors_file()})
     assert fetch(ON_THE_HUB).name == "model.safetensors"
 
