@@ -19,9 +19,10 @@ from keras_convnext.evaluation.report import write_report
 from keras_convnext.recipe import Recipe, load_recipe
 from keras_convnext.serving.predictor import Predictor
 from keras_convnext.serving.saved_model import write_saved_model
+from keras_convnext.training.model import build_model, compile_model
 from keras_convnext.training.plan import Plan, make_plan
 from keras_convnext.training.run_directory import RunDirectory
-from keras_convnext.training.trainer import build_model, compile_model, fit
+from keras_convnext.training.trainer import fit
 from keras_convnext.weights.catalog import CHECKPOINTS
 
 EXPORT_FORMATS = ("saved_model",)
@@ -65,8 +66,8 @@ def train(
     _describe(run, recipe, plan, training.class_names)
     console.print(
         f"{plan.training_images:,} training and {plan.validation_images:,} validation images of "
-        f"{classes} classes; {model.count_params():,} parameters; {plan.total_steps:,} updates on "
-        f"{keras.backend.backend()}",
+        f"{classes} classes; {model.count_params():,} parameters; {plan.total_updates:,} updates "
+        f"on {keras.backend.backend()}",
         soft_wrap=True,
     )
     data, augment = recipe.data, recipe.augment

@@ -10,8 +10,8 @@ from PIL import Image
 from keras_convnext import Predictor, evaluate, export, imagenet, load_recipe, train
 from keras_convnext.data.sources import digits
 from keras_convnext.errors import DataError, RunError, UserError
+from keras_convnext.training.model import build_model
 from keras_convnext.training.run_directory import RunDirectory
-from keras_convnext.training.trainer import build_model
 
 
 def weights(path):
@@ -74,7 +74,7 @@ def test_a_run_leaves_all_that_is_needed_to_judge_it(trained, tiny_recipe):
     assert environment["backend"] == keras.backend.backend()
     plan = json.loads(run.plan_file.read_text())
     assert (plan["training_images"], plan["validation_images"]) == (359, 1438)
-    assert (plan["steps_per_epoch"], plan["total_steps"], plan["warmup_steps"]) == (5, 10, 5)
+    assert (plan["steps_per_epoch"], plan["total_updates"], plan["warmup_updates"]) == (5, 10, 5)
     assert json.loads((run.report / "evaluation.json").read_text()) == evaluation.summary()
 
 

@@ -1,4 +1,4 @@
-"""A recipe's epochs in steps: what a run will do, worked out before it starts."""
+"""A recipe's epochs in updates and steps: what a run will do, worked out before it starts."""
 
 import dataclasses
 import json
@@ -17,18 +17,20 @@ class Plan:
         validation_images: Images in the validation split.
         classes: Classes of the data set.
         epochs: Passes over the training images.
-        steps_per_epoch: Updates in an epoch; images that do not fill a batch are left out.
-        total_steps: Updates in the run.
-        warmup_steps: Updates of the linear warm-up.
+        updates_per_epoch: Updates in an epoch; images that do not fill a batch are left out.
+        steps_per_epoch: Steps in an epoch, of which an update may take several.
+        total_updates: Updates in the run.
+        warmup_updates: Updates of the linear warm-up.
     """
 
     training_images: int
     validation_images: int
     classes: int
     epochs: int
+    updates_per_epoch: int
     steps_per_epoch: int
-    total_steps: int
-    warmup_steps: int
+    total_updates: int
+    warmup_updates: int
 
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
@@ -41,8 +43,8 @@ def make_plan(recipe: Recipe, training_images: int, validation_images: int, clas
         DataError: If the training images do not fill one batch.
     """
     batch_size = recipe.data.batch_size
-    steps_per_epoch = training_images // batch_size
-    if steps_per_epoch == 0:
+    updates_per_epoch = training_images // batch_size
+    if updates_per_epoch == 0:
         raise DataError(
             f"There are {training_images} training images, fewer than one batch of {batch_size}. "
             f"Add images, or pass a smaller data.batch_size."
@@ -53,7 +55,8 @@ def make_plan(recipe: Recipe, training_images: int, validation_images: int, clas
         validation_images=validation_images,
         classes=classes,
         epochs=schedule.epochs,
-        steps_per_epoch=steps_per_epoch,
-        total_steps=schedule.epochs * steps_per_epoch,
-        warmup_steps=int(schedule.warmup_epochs * steps_per_epoch),
+        updates_per_epoch=updates_per_epoch,
+        steps_per_epoch=updates_per_epoch * recipe.optimizer.accumulation,
+        total_updates=schedule.epochs * updates_per_epoch,
+        warmup_updates=int(schedule.warmup_epochs * updates_per_epoch),
     )

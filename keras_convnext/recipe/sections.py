@@ -1,17 +1,10 @@
-"""The recipe: everything that decides a training run, as one typed and checked YAML file.
+"""The sections of a recipe, typed and checked: what each key means, its default and its limits."""
 
-Importing this module imports no backend, so a bad recipe is refused at once, and a recipe can name
-the backend before Keras is imported.
-"""
-
-import difflib
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from keras_convnext.errors import RecipeError
 from keras_convnext.variants import VARIANTS, get_variant
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -49,16 +42,23 @@ class Runtime(Section):
         "float32", description="Dtype policy of the network."
     )
     seed: Seed = Field(0, description="Seed of the weights, the order and the augmentation.")
+    deterministic: bool = Field(
+        False, description="Only kernels that give the same bits every time; slower on GPUs."
+    )
+
+
+RESNET = "resnet50"
 
 
 class Model(Section):
     """The network: a named one of the paper, or any other size by depths and dims.
 
     A named one brings its own `patch_size`, `stem_norm` and `layer_scale_init_value`, which may
-    still be given.
+    still be given. `resnet50`, which the paper compares with, is that of `keras.applications` and
+    takes none of the other keys.
     """
 
-    name: str | None = Field(None, description="Name of a model of the paper.")
+    name: str | None = Field(None, description="Name of a model of the paper, or resnet50.")
     depths: Stages | None = Field(
         None, description="Blocks in each stage, for a network of another size."
     )
@@ -88,7 +88,7 @@ class Model(Section):
     @field_validator("name")
     @classmethod
     def _known_model(cls, name):
-        if name is not None:
+        if name not in (None, RESNET):
             get_variant(name)
         return name
 
@@ -108,20 +108,60 @@ class Model(Section):
             raise ValueError("`depths` and `dims` must both be given and be equally long")
         return self
 
+    @model_validator(mode="after")
+    def _resnet_as_it_is(self):
+        others = self.model_dump(exclude={"name"})
+        defaults = {key: field.default for key, field in type(self).model_fields.items()}
+        changed = [key for key, value in others.items() if value != defaults[key]]
+        if self.name == RESNET and changed:
+            raise ValueError(f"{RESNET} does not take `{'`, `'.join(changed)}`")
+        return self
+
+    def least_image_size(self) -> int:
+        """Returns the side of the smallest image that the network can see, in pixels."""
+        if self.name == RESNET:
+            return 32
+        return self.patch_size * 2 ** (len(self.architecture()[0]) - 1)
+
     def architecture(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Returns the blocks and the channels of each stage."""
+        """Returns the blocks and the channels of each stage of a ConvNeXt."""
         if self.name is not None:
             return get_variant(self.name).depths, get_variant(self.name).dims
         return self.depths or (), self.dims or ()
 
 
+class Init(Section):
+    """Where training starts from, for fine-tuning."""
+
+    weights: str | None = Field(
+        None,
+        description="Name of a published checkpoint, a file such as runs/NAME/last.keras, or an "
+        "address; null for random weights. A classifier of other classes starts anew.",
+    )
+    train: Literal["all", "head"] = Field(
+        "all", description="What learns: every weight, or the classifier alone."
+    )
+
+
 class Data(Section):
     """Which images, and how they reach the network's size."""
 
-    source: Literal["digits", "folder"] = Field(
-        description="digits: scikit-learn's handwritten digits; folder: PATH/train and PATH/val."
+    source: Literal["digits", "folder", "tfds"] = Field(
+        description="digits: scikit-learn's handwritten digits; folder: PATH/train and PATH/val; "
+        "tfds: a data set of TensorFlow Datasets that was prepared before."
     )
-    path: str | None = Field(None, description="The folder, where the source is one.")
+    path: str | None = Field(
+        None, description="The folder; of tfds, where its data sets lie, by default its own place."
+    )
+    dataset: str | None = Field(None, description="Name of the data set, of tfds only.")
+    training_split: str = Field(
+        "train", description="Name of the training images: a folder in PATH, or tfds's split."
+    )
+    validation_split: str | None = Field(
+        "val",
+        description="Name of the validation images, by default validation with tfds; null for "
+        "none, as for ImageNet-22K.",
+    )
     image_size: int = Field(224, ge=1, description="Height and width the network sees, in pixels.")
     crop_fraction: float = Field(
         0.875,
@@ -129,7 +169,10 @@ class Data(Section):
         le=1,
         description="Evaluation: the centre crop's share of the resized image, below 384 pixels.",
     )
-    batch_size: int = Field(64, ge=1, description="Images in a training step.")
+    batch_size: int = Field(64, ge=1, description="Images in an update.")
+    check_images: bool = Field(
+        True, description="Of a folder: whether every file is decoded once when it is first used."
+    )
     on_bad_image: Literal["error", "skip"] = Field(
         "error", description="What a file that is no image does: stop the run, or be left out."
     )
@@ -138,12 +181,25 @@ class Data(Section):
     )
     split_seed: Seed = Field(0, description="Seed of that split.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _name_the_validation_split(cls, settings):
+        if isinstance(settings, dict) and settings.get("source") == "tfds":
+            return {"validation_split": "validation", **settings}
+        return settings
+
     @model_validator(mode="after")
-    def _path_where_needed(self):
+    def _what_the_source_takes(self):
         if self.source == "folder" and self.path is None:
             raise ValueError("the source 'folder' needs `path`; pass data.path=DIR")
-        if self.source != "folder" and self.path is not None:
-            raise ValueError(f"the source {self.source!r} takes no `path`")
+        if self.source == "tfds" and self.dataset is None:
+            raise ValueError(
+                "the source 'tfds' needs `dataset`; pass data.dataset=NAME, such as imagenet2012"
+            )
+        if self.source == "digits" and self.path is not None:
+            raise ValueError("the source 'digits' takes no `path`")
+        if self.source != "tfds" and self.dataset is not None:
+            raise ValueError(f"the source {self.source!r} takes no `dataset`")
         return self
 
 
@@ -183,6 +239,13 @@ class RandAugment(Section):
     )
 
 
+NO_AUGMENTATION = {
+    "rand_augment": None,
+    "trivial_augment": False,
+    "random_erasing": 0.0,
+    "mixup_alpha": 0.0,
+    "cutmix_alpha": 0.0,
+}
 KERAS_CV_RAND_AUGMENT = {"magnitude": 0.5, "magnitude_deviation": 0.15, "rate": 10 / 11}
 
 
@@ -191,17 +254,29 @@ class Augment(Section):
 
     The policy `paper` does what the paper's code does, in parallel. The policy `keras_cv` takes
     KerasCV's RandAugment, Mixup and CutMix, with KerasCV's defaults for the former, and erases
-    nothing.
+    nothing. The policy `none` crops and mirrors only.
     """
 
-    policy: Literal["paper", "keras_cv"] = Field(
+    policy: Literal["paper", "keras_cv", "none"] = Field(
         "paper", description="Whose RandAugment, Mixup and CutMix."
+    )
+    repeats: int = Field(
+        1, ge=1, description="Times an image comes in a row, each time augmented anew."
     )
     random_resized_crop: RandomResizedCrop | None = Field(
         RandomResizedCrop(), description="null resizes as in evaluation."
     )
+    random_crop_padding: int = Field(
+        0,
+        ge=0,
+        description="Black pixels put around an image before it is cropped at random, where "
+        "random_resized_crop is null: 4 for images of 32 pixels.",
+    )
     horizontal_flip: Fraction = Field(0.5, description="Probability of mirroring an image.")
     rand_augment: RandAugment | None = Field(RandAugment(), description="null for none.")
+    trivial_augment: bool = Field(
+        False, description="TrivialAugmentWide, in the place of rand_augment."
+    )
     random_erasing: Fraction = Field(
         0.25, description="Probability that a part of an image becomes noise; 0 for none."
     )
@@ -214,23 +289,43 @@ class Augment(Section):
     @model_validator(mode="before")
     @classmethod
     def _fill_in_from_the_policy(cls, settings):
-        if not isinstance(settings, dict) or settings.get("policy") != "keras_cv":
-            return settings
-        settings = {"rand_augment": {}, "random_erasing": 0.0, **settings}
-        if isinstance(settings["rand_augment"], dict):
-            settings["rand_augment"] = {**KERAS_CV_RAND_AUGMENT, **settings["rand_augment"]}
+        policy = settings.get("policy") if isinstance(settings, dict) else None
+        if policy == "keras_cv":
+            settings = {"rand_augment": {}, "random_erasing": 0.0, **settings}
+            if isinstance(settings["rand_augment"], dict):
+                settings["rand_augment"] = {**KERAS_CV_RAND_AUGMENT, **settings["rand_augment"]}
+        elif policy == "none":
+            settings = {**NO_AUGMENTATION, **settings}
+        elif isinstance(settings, dict) and settings.get("trivial_augment"):
+            settings = {"rand_augment": None, **settings}
         return settings
 
     @model_validator(mode="after")
-    def _erasing_where_it_exists(self):
-        if self.policy == "keras_cv" and self.random_erasing:
-            raise ValueError("the policy 'keras_cv' takes no `random_erasing`; set it to 0")
+    def _what_the_policy_has(self):
+        if self.policy == "keras_cv" and (self.random_erasing or self.trivial_augment):
+            raise ValueError(
+                "the policy 'keras_cv' takes neither `random_erasing` nor `trivial_augment`; set "
+                "them to 0 and false"
+            )
+        added = [key for key, value in NO_AUGMENTATION.items() if getattr(self, key) != value]
+        if self.policy == "none" and added:
+            raise ValueError(f"the policy 'none' takes no `{'`, `'.join(added)}`; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _one_of_a_kind(self):
+        if self.trivial_augment and self.rand_augment is not None:
+            raise ValueError("give either `trivial_augment` or `rand_augment`; set one to null")
+        if self.random_crop_padding and self.random_resized_crop is not None:
+            raise ValueError(
+                "`random_crop_padding` goes with `random_resized_crop: null`; set one of them so"
+            )
         return self
 
     @property
     def smoothing_in_targets(self) -> float:
         """Label smoothing that the data's targets come with: all of it, or none."""
-        return self.label_smoothing if self.policy == "paper" else 0.0
+        return 0.0 if self.policy == "keras_cv" else self.label_smoothing
 
     @property
     def smoothing_in_loss(self) -> float:
@@ -239,13 +334,25 @@ class Augment(Section):
 
 
 class Optimizer(Section):
-    """AdamW; weight decay leaves out biases, LayerNorm and layer scale."""
+    """What moves the weights, and which of them decay."""
 
-    weight_decay: float = Field(0.05, ge=0, description="Decoupled weight decay.")
+    kind: Literal["adamw", "lamb", "sgd"] = Field("adamw", description="The rule of an update.")
+    weight_decay: float = Field(
+        0.05, ge=0, description="Weight decay: decoupled with adamw, a part of the gradient else."
+    )
+    decay_vectors: bool = Field(
+        False, description="Whether biases, norms and layer scale decay like the kernels."
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="Of sgd.")
     beta_1: float = Field(0.9, ge=0, lt=1, description="Decay of the gradient's average.")
     beta_2: float = Field(0.999, ge=0, lt=1, description="Decay of its square's average.")
-    epsilon: Positive = Field(1e-8, description="Added to the root in the denominator.")
+    epsilon: Positive = Field(
+        1e-8, description="Added to the root in the denominator; by default 1e-6 with lamb."
+    )
     clip_norm: Positive | None = Field(None, description="Greatest norm of all gradients together.")
+    accumulation: int = Field(
+        1, ge=1, description="Steps an update is computed in, each with its share of the batch."
+    )
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None, description="Factor on the rate from group to group of layers; null for one rate."
     )
@@ -257,23 +364,39 @@ class Optimizer(Section):
         description="Decay of the weights' moving average, 0.9999 in the paper; null for none.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_from_the_kind(cls, settings):
+        if isinstance(settings, dict) and settings.get("kind") == "lamb":
+            return {"epsilon": 1e-6, **settings}
+        return settings
+
 
 class Schedule(Section):
-    """Linear warm-up from 0, then a cosine, per update."""
+    """The learning rate, per update: linear warm-up from 0, then a cosine or steps."""
 
+    kind: Literal["cosine", "step"] = Field("cosine", description="What follows the warm-up.")
     epochs: int = Field(300, ge=1, description="Passes over the training images.")
     learning_rate: Positive = Field(4e-3, description="Peak, not rescaled by the batch size.")
     final_learning_rate: float = Field(1e-6, ge=0, description="Where the cosine ends.")
     warmup_epochs: float = Field(20, ge=0, description="Length of the warm-up.")
+    step_epochs: int = Field(30, ge=1, description="Epochs from one step to the next.")
+    step_factor: Fraction = Field(0.1, description="Factor on the rate at every step.")
 
     @model_validator(mode="after")
     def _warmup_ends(self):
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
                 f"`warmup_epochs` ({self.warmup_epochs:g}) must be fewer than `epochs` "
-                f"({self.epochs}), or the learning rate never reaches its cosine"
+                f"({self.epochs}), or the learning rate never gets beyond its warm-up"
             )
         return self
+
+
+class Checkpoint(Section):
+    """What a run keeps of itself while it trains, to go on from after it was stopped."""
+
+    keep: int = Field(3, ge=1, description="Newest checkpoints that stay, one an epoch.")
 
 
 class Export(Section):
@@ -290,16 +413,17 @@ class Recipe(Section):
     )
     runtime: Runtime = Runtime()
     model: Model
+    init: Init = Init()
     data: Data
     augment: Augment = Augment()
     optimizer: Optimizer = Optimizer()
     schedule: Schedule
+    checkpoint: Checkpoint = Checkpoint()
     export: Export = Export()
 
     @model_validator(mode="after")
     def _image_fits_network(self):
-        stages = len(self.model.architecture()[0])
-        least = self.model.patch_size * 2 ** (stages - 1)
+        least = self.model.least_image_size()
         if self.data.image_size < least:
             raise ValueError(
                 f"data.image_size is {self.data.image_size}, but this network halves its images "
@@ -307,121 +431,29 @@ class Recipe(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _steps_of_an_update_are_equal(self):
+        if self.data.batch_size % self.optimizer.accumulation:
+            raise ValueError(
+                f"data.batch_size ({self.data.batch_size}) must be a multiple of "
+                f"optimizer.accumulation ({self.optimizer.accumulation}), so that all steps of an "
+                f"update have the same number of images"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _what_a_convnext_alone_can(self):
+        if self.model.name != RESNET:
+            return self
+        if self.init != Init() or self.optimizer.layer_decay is not None:
+            raise ValueError(f"{RESNET} takes neither `init` nor `optimizer.layer_decay`")
+        return self
+
+    @property
+    def step_batch_size(self) -> int:
+        """Images in a step: those of an update, or their share where it takes several."""
+        return self.data.batch_size // self.optimizer.accumulation
+
     def to_yaml(self) -> str:
         """Returns the recipe with every default written out, as `load_recipe` reads it."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
-
-
-def load_recipe(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
-    """Reads and checks a recipe.
-
-    Args:
-        path: The YAML file.
-        overrides: Settings that replace the file's, such as `"schedule.epochs=10"`.
-
-    Raises:
-        RecipeError: If the file is missing or no YAML, or with every error in it: unknown keys
-            (with the nearest one that exists), wrong types, values out of range.
-
-    Example:
-        >>> recipe = load_recipe("recipes/quickstart/digits.yaml", ["runtime.seed=1"])
-    """
-    settings = _read_yaml(Path(path))
-    for override in overrides:
-        _apply_override(settings, override)
-    return _checked(settings, str(path))
-
-
-def _checked(settings: dict[str, Any], source: str) -> Recipe:
-    try:
-        return Recipe.model_validate(settings)
-    except ValidationError as error:
-        lines = [_sentence(detail) for detail in error.errors()]
-        count = "1 error" if len(lines) == 1 else f"{len(lines)} errors"
-        raise RecipeError("\n".join([f"{source}: {count}", *lines])) from None
-
-
-def _sentence(detail) -> str:
-    """Words one of pydantic's errors, and names the nearest key where one is unknown."""
-    keys = [key for key in detail["loc"] if isinstance(key, str)]
-    where = ".".join(str(key) for key in detail["loc"]) or "recipe"
-    if detail["type"] == "extra_forbidden":
-        known = list(_section(keys[:-1]).model_fields)
-        nearest = difflib.get_close_matches(keys[-1], known, n=1)
-        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-        return f"  {where}: unknown key.{hint} The keys here are: {', '.join(known)}."
-    if detail["type"] == "missing":
-        return f"  {where}: this key is required."
-    if detail["type"] == "model_type":
-        return f"  {where}: expected keys indented below it. Received: {detail['input']!r}."
-    message = detail["msg"].removeprefix("Value error, ").rstrip(".")
-    received = detail["input"]
-    if isinstance(received, dict | BaseModel):
-        return f"  {where}: {message}."
-    return f"  {where}: {message}. Received: {received!r}."
-
-
-def _section(keys: list[str]) -> type[BaseModel]:
-    """Returns the section of the schema that `keys` lead to."""
-    section: type[BaseModel] = Recipe
-    for key in keys:
-        annotation = section.model_fields[key].annotation
-        kinds = [annotation, *getattr(annotation, "__args__", ())]
-        section = next(k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel))
-    return section
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML that refuses a key given twice, of which PyYAML silently keeps the last."""
-
-    def construct_mapping(self, node, deep=False):
-        merge = "tag:yaml.org,2002:merge"
-        keys = [self.construct_object(key) for key, _ in node.value if key.tag != merge]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is given twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise RecipeError(f"There is no recipe {path}.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"The recipe {path} cannot be read: {error}.") from None
-    try:
-        settings = yaml.load(text, Loader=_StrictLoader)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is no valid YAML: {error}.") from None
-    if not isinstance(settings, dict):
-        raise RecipeError(
-            f"{path} must hold sections such as `model:` and `data:`, with their keys indented "
-            f"below. Received: {type(settings).__name__}."
-        )
-    return settings
-
-
-def _apply_override(settings: dict[str, Any], override: str) -> None:
-    """Puts one `section.key=value` into `settings`; whether the key exists is checked later."""
-    path, equals, text = override.partition("=")
-    if not equals or not path:
-        raise RecipeError(
-            f"A setting is changed by section.key=value, such as schedule.epochs=10. "
-            f"Received: {override!r}."
-        )
-    try:
-        value = yaml.load(text, Loader=_StrictLoader)
-    except yaml.YAMLError:
-        raise RecipeError(f"The value of {path} is no valid YAML. Received: {text!r}.") from None
-    *sections, key = path.split(".")
-    for section in sections:
-        inner = settings.setdefault(section, {})
-        if inner is None:
-            inner = settings[section] = {}
-        if not isinstance(inner, dict):
-            raise RecipeError(f"{override!r} names keys below {section!r}, which holds {inner!r}.")
-        settings = inner
-    settings[key] = value
