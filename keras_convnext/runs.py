@@ -19,7 +19,7 @@ from keras_convnext.evaluation.report import write_report
 from keras_convnext.recipe import Recipe, load_recipe
 from keras_convnext.serving.predictor import Predictor
 from keras_convnext.serving.saved_model import write_saved_model
-from keras_convnext.training.model import build_model, compile_model
+from keras_convnext.training.model import build_model, compile_model, initialize
 from keras_convnext.training.plan import Plan, make_plan
 from keras_convnext.training.run_directory import RunDirectory
 from keras_convnext.training.trainer import fit
@@ -59,7 +59,8 @@ def train(
     training, validation = load_splits(recipe.data)
     classes = len(training.class_names)
     plan = make_plan(recipe, len(training.labels), len(validation.labels), classes)
-    model = build_model(recipe.model, recipe.data.image_size, classes)
+    model = build_model(recipe, classes)
+    initialize(model, recipe.init)
     compile_model(model, recipe, plan)
 
     run.create(overwrite)
