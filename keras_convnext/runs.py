@@ -57,8 +57,10 @@ def train(
     run.refuse_taken(overwrite)
     runtime.configure(recipe.runtime)
     training, validation = load_splits(recipe.data)
+    if validation is None:
+        raise DataError("A run needs validation images; pass data.validation_split=NAME.")
     classes = len(training.class_names)
-    plan = make_plan(recipe, len(training.labels), len(validation.labels), classes)
+    plan = make_plan(recipe, training.size, validation.size, classes)
     model = build_model(recipe, classes)
     initialize(model, recipe.init)
     compile_model(model, recipe, plan)
@@ -74,7 +76,14 @@ def train(
     data, augment = recipe.data, recipe.augment
     fit(
         model,
-        training_dataset(training, data, augment, plan.epochs, recipe.runtime.seed),
+        training_dataset(
+            training,
+            data,
+            augment,
+            plan.epochs,
+            recipe.runtime.seed,
+            step_batch_size=recipe.step_batch_size,
+        ),
         evaluation_dataset(
             validation,
             data.image_size,
@@ -89,7 +98,7 @@ def train(
     predictor = Predictor.load(run.path)
     evaluation = _evaluate_split(predictor, validation)
     write_report(
-        run.report, run.metrics(), evaluation, lambda index: validation.image(index).numpy()
+        run.report, run.metrics(), evaluation, lambda index: validation.example(index)[0].numpy()
     )
     if recipe.export.saved_model:
         write_saved_model(predictor, run.saved_model)
@@ -126,7 +135,13 @@ def evaluate(
                 f"{source} belongs to no run, so it has no validation images of its own. Pass "
                 f"`data` (--data on the command line), a folder with one folder of images a class."
             )
-        return _evaluate_split(predictor, load_splits(RunDirectory.open(source).recipe().data)[1])
+        validation = load_splits(RunDirectory.open(source).recipe().data)[1]
+        if validation is None:
+            raise UserError(
+                f"{source} was trained without validation images. Pass `data` (--data on the "
+                f"command line), a folder with one folder of images a class."
+            )
+        return _evaluate_split(predictor, validation)
     if RunDirectory.is_run(source):
         return _evaluate_split(predictor, image_folder(data, on_bad_image, predictor.class_names))
     if str(source) in CHECKPOINTS:

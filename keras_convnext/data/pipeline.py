@@ -5,60 +5,100 @@ import tensorflow as tf
 
 from keras_convnext.data import augmentation
 from keras_convnext.data.mixing import mix, smooth
-from keras_convnext.data.preprocessing import evaluation_image, random_flip, random_resized_crop
+from keras_convnext.data.preprocessing import (
+    draw_crop,
+    evaluation_image,
+    random_crop,
+    random_flip,
+    resize,
+)
 from keras_convnext.data.rand_augment import rand_augment
 from keras_convnext.data.random_erasing import random_erasing
 from keras_convnext.data.sources import Split
+from keras_convnext.errors import DataError
 from keras_convnext.recipe import Augment, Data
 
 
 def training_dataset(
-    split: Split, data: Data, augment: Augment, epochs: int, seed: int, start: int = 0
+    split: Split,
+    data: Data,
+    augment: Augment,
+    epochs: int,
+    seed: int,
+    start: int = 0,
+    step_batch_size: int | None = None,
+    worker: int = 0,
+    workers: int = 1,
 ) -> tf.data.Dataset:
     """Returns the batches of a whole training run, one epoch after another.
 
-    Under the policy `paper` an image follows from `(seed, position in the run)` and the mixing of a
-    batch from `(seed, its number)`, so batches are the same wherever the run starts. Under
-    `keras_cv` that is true of order, crop and flip; KerasCV's draws repeat when the pipeline is
-    built and run again from the same start. Every epoch shuffles anew, and leaves out the images
-    that do not fill its last batch.
+    Which image stands at a position of the run, and under the policies `paper` and `none` what it
+    looks like, follows from `(seed, position)`; how a batch is mixed, from `(seed, its step, its
+    worker)`. So batches are the same wherever the run starts, and the workers' shares of a step are
+    together the images that one worker alone would have. KerasCV draws from generators that have
+    moved on: under its policy the batches before `start` are computed again and thrown away.
+
+    Every epoch shuffles anew, and leaves out the images that do not fill its last update. With
+    `augment.repeats` the images come several times in a row, and an epoch, which is as long as
+    without, sees as many times fewer of them (torchvision's `RASampler`).
 
     Args:
         split: The training images.
-        data: Size and batch.
+        data: Size, and images in an update.
         augment: What happens to them.
         epochs: Passes over the images; pass `steps_per_epoch` to `model.fit`.
         seed: Seed of the order and of the augmentation.
-        start: Number of the batch to start with.
+        start: Number of the step to start with.
+        step_batch_size: Images in a step, of all workers together. Defaults to `data.batch_size`.
+        worker: Which of the workers the batches are for, from 0.
+        workers: Among how many every step is shared.
 
     Returns:
-        A dataset of `epochs * (images // batch_size)` batches, less those before `start`: images
-        `float32` of shape `(batch, size, size, 3)` with values from 0 to 255 (beyond them where
-        erased), and targets `float32` of shape `(batch, classes)`, smoothed by
-        `augment.smoothing_in_targets`.
+        A dataset of a batch for every step, `epochs * (images // data.batch_size)` updates of them,
+        less those before `start`: images `float32` of shape `(step_batch_size // workers, size,
+        size, 3)` with values from 0 to 255 (beyond them where erased), and targets `float32` of
+        shape `(step_batch_size // workers, classes)`, smoothed by `augment.smoothing_in_targets`.
+
+    Raises:
+        DataError: If the steps cannot be shared equally.
     """
     _keep_off_the_gpu()
-    per_epoch = len(split.labels) // data.batch_size * data.batch_size
-    labels = tf.constant(split.labels)
-    last_index = len(split.labels) - 1
+    step_size = data.batch_size if step_batch_size is None else step_batch_size
+    share = _share(data.batch_size, step_size, workers)
+    per_epoch = split.size // data.batch_size * data.batch_size
 
-    def load(position):
+    def load(number):
+        position = number // share * step_size + worker * share + number % share
         epoch, place = position // per_epoch, position % per_epoch
-        index = tf.random.experimental.index_shuffle(place, tf.stack([seed, epoch]), last_index)
-        image = _load_image(split.image(index), data, augment, _seed(seed, position))
-        return image, labels[index]
+        index = tf.random.experimental.index_shuffle(
+            place // augment.repeats, tf.stack([seed, epoch]), split.size - 1
+        )
+        return _load_example(split, index, data, augment, _seed(seed, position))
 
-    dataset = tf.data.Dataset.range(start * data.batch_size, epochs * per_epoch)
-    dataset = _map_in_parallel(dataset, load)
+    steps = epochs * per_epoch // step_size
+    first = 0 if augment.policy == "keras_cv" else start
+    dataset = _map_in_parallel(tf.data.Dataset.range(first * share, steps * share), load)
     if augment.policy == "keras_cv":
-        augmentation.seed_draws(seed)
-        dataset = _augmented_by_keras_cv(dataset, augment, seed)
-    dataset = _batched(dataset, split, data.batch_size, drop_remainder=True)
-    if augment.policy == "keras_cv":
-        dataset = _mixed_by_keras_cv(dataset, augment, seed)
+        own_seed = seed + worker  # or all workers' images would be augmented alike
+        augmentation.seed_draws(own_seed)
+        dataset = _augmented_by_keras_cv(dataset, augment, own_seed)
+        dataset = _batched(dataset, split, share, drop_remainder=True)
+        dataset = _mixed_by_keras_cv(dataset, augment, own_seed).skip(start)
     else:
-        dataset = _mixed(dataset, augment, seed, start)
+        dataset = _batched(dataset, split, share, drop_remainder=True)
+        dataset = _mixed(dataset, augment, seed, start, worker, workers)
     return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def _share(batch_size, step_size, workers):
+    """Returns each worker's images of a step."""
+    if batch_size % step_size or step_size % workers:
+        raise DataError(
+            f"An update of {batch_size} images in steps of {step_size} cannot be shared equally by "
+            f"{workers} workers. Pass a data.batch_size that is a multiple of "
+            f"optimizer.accumulation times {workers}."
+        )
+    return step_size // workers
 
 
 def evaluation_dataset(
@@ -83,12 +123,12 @@ def evaluation_dataset(
         and one-hot labels `(batch, classes)`; the last batch may be smaller.
     """
     _keep_off_the_gpu()
-    labels = tf.constant(split.labels)
 
     def load(index):
-        return evaluation_image(split.image(index), image_size, crop_fraction), labels[index]
+        image, label = split.example(index)
+        return evaluation_image(image, image_size, crop_fraction), label
 
-    dataset = _map_in_parallel(tf.data.Dataset.range(len(split.labels)), load)
+    dataset = _map_in_parallel(tf.data.Dataset.range(split.size), load)
     dataset = _batched(dataset, split, batch_size, drop_remainder=False)
     if label_smoothing:
         dataset = dataset.map(lambda images, labels: (images, smooth(labels, label_smoothing)))
@@ -99,28 +139,40 @@ def _seed(seed, number):
     return tf.stack([tf.constant(seed, tf.int64), number])
 
 
-def _load_image(image, data, augment, seed):
+def _load_example(split, index, data, augment, seed):
     """Brings a training image to its size and does what one image alone can be done."""
     crop_seed, flip_seed, rand_augment_seed, erasing_seed = tf.unstack(tf.random.split(seed, 4))
-    if augment.random_resized_crop is None:
-        image = evaluation_image(image, data.image_size, data.crop_fraction)
-    else:
-        crop = augment.random_resized_crop
-        image = random_resized_crop(image, data.image_size, crop.area, crop.ratio, crop_seed)
+    image, label = _cropped(split, index, data, augment, crop_seed)
     image = random_flip(image, augment.horizontal_flip, flip_seed)
     if augment.policy == "paper" and augment.rand_augment is not None:
         image = rand_augment(image, augment.rand_augment, rand_augment_seed)
     if augment.random_erasing:
         image = random_erasing(image, augment.random_erasing, erasing_seed)
-    return image
+    return image, label
 
 
-def _mixed(dataset, augment, seed, start):
-    def mix_batch(number, batch):
+def _cropped(split, index, data, augment, seed):
+    """Returns an image of the network's size, decoding no more of it than is seen."""
+    size, crop = data.image_size, augment.random_resized_crop
+    if crop is not None:
+        part, label = split.example(
+            index, lambda height, width: draw_crop(height, width, crop.area, crop.ratio, seed)
+        )
+        return tf.ensure_shape(resize(part, size, size), (size, size, 3)), label
+    image, label = split.example(index)
+    image = evaluation_image(image, size, data.crop_fraction)
+    if augment.random_crop_padding:
+        image = random_crop(image, augment.random_crop_padding, seed)
+    return image, label
+
+
+def _mixed(dataset, augment, seed, start, worker, workers):
+    def mix_batch(step, batch):
         images, labels = batch
         # Images have the numbers from 0 on, and batches those below: no two share their draws.
+        number = -1 - (step * workers + worker)
         targets = smooth(labels, augment.smoothing_in_targets)
-        return mix(images, targets, augment, _seed(seed, -1 - number))
+        return mix(images, targets, augment, _seed(seed, number))
 
     return _map_in_parallel(dataset.enumerate(start), mix_batch)
 

@@ -42,30 +42,29 @@ def evaluation_image(image: tf.Tensor, size: int, crop_fraction: float) -> tf.Te
     return tf.ensure_shape(image[top : top + size, left : left + size], (size, size, 3))
 
 
-def random_resized_crop(
-    image: tf.Tensor,
-    size: int,
+def draw_crop(
+    height: tf.Tensor,
+    width: tf.Tensor,
     area: tuple[float, float],
     ratio: tuple[float, float],
     seed: tf.Tensor,
 ) -> tf.Tensor:
-    """Cuts out a part of random area and aspect ratio and resizes it.
+    """Draws the part of an image that is resized to the network's size: area and aspect ratio.
 
     Ten parts are drawn (the ratio log-uniformly) and the first that fits the image is taken; where
     none fits, the greatest centred part within the limits on the ratio. Source: torchvision's
     `RandomResizedCrop`, which the paper trains with.
 
     Args:
-        image: `uint8` tensor of shape `(height, width, 3)`.
-        size: Height and width of the result, in pixels.
+        height: Of the image, an `int32` scalar.
+        width: Likewise.
         area: Least and greatest share of the image's area.
         ratio: Least and greatest width by height.
-        seed: Two integers; the same seed cuts the same part.
+        seed: Two integers; the same seed draws the same part.
 
     Returns:
-        `float32` tensor of shape `(size, size, 3)`, whole numbers from 0 to 255.
+        Top, left, height and width of the part, `int32` of shape `(4,)`.
     """
-    height, width = _size(image)
     draws = tf.random.stateless_uniform((4, CROP_TRIES), seed)
     areas = tf.cast(height * width, tf.float32) * (area[0] + (area[1] - area[0]) * draws[0])
     low, high = tf.math.log(ratio[0]), tf.math.log(ratio[1])
@@ -76,9 +75,7 @@ def random_resized_crop(
     tops = tf.cast(draws[2] * tf.cast(height - heights + 1, tf.float32), tf.int32)
     lefts = tf.cast(draws[3] * tf.cast(width - widths + 1, tf.float32), tf.int32)
     drawn = tf.stack([tops, lefts, heights, widths])[:, tf.argmax(fits)]
-    box = tf.where(tf.reduce_any(fits), drawn, _greatest_centred_box(height, width, ratio))
-    part = image[box[0] : box[0] + box[2], box[1] : box[1] + box[3]]
-    return tf.ensure_shape(resize(part, size, size), (size, size, 3))
+    return tf.where(tf.reduce_any(fits), drawn, _greatest_centred_box(height, width, ratio))
 
 
 def _greatest_centred_box(height, width, ratio):
@@ -86,6 +83,25 @@ def _greatest_centred_box(height, width, ratio):
     box_height = tf.minimum(height, tf.cast(tf.round(as_float[1] / ratio[0]), tf.int32))
     box_width = tf.minimum(width, tf.cast(tf.round(as_float[0] * ratio[1]), tf.int32))
     return tf.stack([(height - box_height) // 2, (width - box_width) // 2, box_height, box_width])
+
+
+def random_crop(image: tf.Tensor, padding: int, seed: tf.Tensor) -> tf.Tensor:
+    """Puts black pixels around an image and cuts its size out at a random place.
+
+    Source: torchvision's `RandomCrop`, which the official code takes for images of 32 pixels and
+    less, with a padding of 4.
+
+    Args:
+        image: `float32` tensor of shape `(height, width, 3)`.
+        padding: Black pixels at every side.
+        seed: Two integers; the same seed cuts the same part.
+    """
+    padded = tf.pad(image, [[padding, padding], [padding, padding], [0, 0]])
+    top, left = tf.unstack(
+        tf.random.stateless_uniform((2,), seed, maxval=2 * padding + 1, dtype=tf.int32)
+    )
+    height, width = image.shape[:2]
+    return tf.ensure_shape(padded[top : top + height, left : left + width], image.shape)
 
 
 def random_flip(image: tf.Tensor, probability: float, seed: tf.Tensor) -> tf.Tensor:

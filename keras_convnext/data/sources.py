@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_convnext.data import folder
-from keras_convnext.data.decoding import decode_rgb
+from keras_convnext.data.decoding import Box, decode_rgb, decode_rgb_part, part_of
 from keras_convnext.errors import MissingPackage
 from keras_convnext.recipe import Data
 
@@ -16,15 +16,23 @@ class Split(Protocol):
     """Labelled images that can be had by number."""
 
     @property
-    def labels(self) -> np.ndarray:
-        """The number of each image's class, `int32` of shape `(images,)`."""
+    def size(self) -> int:
+        """How many images there are."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """The names of the classes, in the order of their numbers."""
 
-    def image(self, index: tf.Tensor) -> tf.Tensor:
-        """Returns one image as `uint8` of shape `(height, width, 3)`, inside a graph."""
+    def example(self, index: tf.Tensor, box: Box | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns an image and the number of its class, inside a graph.
+
+        Args:
+            index: Number of the image, an `int64` scalar.
+            box: The part of the image that is wanted; by default all of it.
+
+        Returns:
+            The image or its part, `uint8` of shape `(height, width, 3)`, and an `int32` scalar.
+        """
 
     def name_of(self, index: int) -> str:
         """Returns what a person calls the image: its file, or its number."""
@@ -38,8 +46,13 @@ class ArraySplit:
     labels: np.ndarray
     class_names: tuple[str, ...]
 
-    def image(self, index: tf.Tensor) -> tf.Tensor:
-        return tf.gather(self.images, index)
+    @property
+    def size(self) -> int:
+        return len(self.labels)
+
+    def example(self, index: tf.Tensor, box: Box | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+        image = tf.gather(self.images, index)
+        return (image if box is None else part_of(image, box)), tf.gather(self.labels, index)
 
     def name_of(self, index: int) -> str:
         return f"image {index}"
@@ -53,21 +66,27 @@ class FileSplit:
     labels: np.ndarray
     class_names: tuple[str, ...]
 
-    def image(self, index: tf.Tensor) -> tf.Tensor:
-        return decode_rgb(tf.io.read_file(tf.gather(self.files, index)))
+    @property
+    def size(self) -> int:
+        return len(self.files)
+
+    def example(self, index: tf.Tensor, box: Box | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+        encoded = tf.io.read_file(tf.gather(self.files, index))
+        image = decode_rgb(encoded) if box is None else decode_rgb_part(encoded, box)
+        return image, tf.gather(self.labels, index)
 
     def name_of(self, index: int) -> str:
         return self.files[index]
 
 
-def load_splits(data: Data) -> tuple[Split, Split]:
-    """Returns the training and the validation split of a recipe's data set.
+def load_splits(data: Data) -> tuple[Split, Split | None]:
+    """Returns the training split of a recipe's data set, and the validation split if it has one.
 
     Raises:
         DataError: If there is anything wrong with the data.
     """
     if data.path is not None:
-        return image_folders(data.path, data.on_bad_image)
+        return image_folders(data.path, data)
     return digits(data.test_fraction, data.split_seed)
 
 
@@ -95,16 +114,18 @@ def digits(test_fraction: float = 0.2, seed: int = 0) -> tuple[ArraySplit, Array
     return train, test
 
 
-def image_folders(path: str, on_bad_image: str = "error") -> tuple[FileSplit, FileSplit]:
-    """Returns the images of `path/train/<class>/` and `path/val/<class>/`.
+def image_folders(path: str, data: Data) -> tuple[FileSplit, FileSplit | None]:
+    """Returns the images of `path/train/<class>/` and `path/val/<class>/`, or what they are called.
 
     Raises:
         DataError: If the folders do not hold what they should; see `keras_convnext.data.folder`.
     """
     root = folder.existing(path)
-    train = image_folder(root / "train", on_bad_image)
-    validation = image_folder(root / "val", on_bad_image, train.class_names)
-    return train, validation
+    train = image_folder(root / data.training_split, data.on_bad_image)
+    if data.validation_split is None:
+        return train, None
+    validation = root / data.validation_split
+    return train, image_folder(validation, data.on_bad_image, train.class_names)
 
 
 def image_folder(

@@ -8,7 +8,7 @@ import tensorflow as tf
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from keras_convnext.data.decoding import decode_rgb
+from keras_convnext.data.decoding import decode_rgb, decode_rgb_part
 
 pytestmark = pytest.mark.backend_free
 
@@ -78,6 +78,49 @@ def test_decodes_as_pillow(decode, name):
     np.testing.assert_array_equal(decoded, with_pillow(FILES[name]))
 
 
+@tf.function(input_signature=[tf.TensorSpec((), tf.string), tf.TensorSpec((4,), tf.int32)])
+def decode_part(encoded, box):
+    return decode_rgb_part(encoded, lambda height, width: box)
+
+
+@pytest.mark.parametrize("size", [(83, 61), (33, 16), (17, 3), (1, 1)], ids=str)
+@pytest.mark.parametrize("name", [name for name in FILES if name != "webp animation"])
+def test_a_part_is_that_part_of_the_whole(name, size):
+    image = Image.open(io.BytesIO(FILES[name]))
+    options = {"lossless": True, "exact": True} if "lossless" in name else {}
+    subsampling = {"full": 0, "half": 1, "quarter": 2}
+    if "jpeg" in name:
+        words = name.split()
+        options["subsampling"] = subsampling.get(words[1] if words[1:] else "", 2)
+        options["progressive"] = "progressive" in name
+    encoded = file_of(image.resize(size), image.format, **options)
+    whole = with_pillow(encoded)
+    for top, left, height, width in boxes_in(*whole.shape[:2]):
+        part = decode_part(encoded, (top, left, height, width)).numpy()
+        np.testing.assert_array_equal(part, whole[top : top + height, left : left + width])
+
+
+def boxes_in(height, width):
+    """Some boxes anywhere, many at edges, at those of blocks, or narrow; and the whole."""
+    random = np.random.default_rng(0)
+    yield 0, 0, height, width
+    for number in range(60):
+        sides = random.integers(1, (height + 1, width + 1))
+        if number % 3 == 0:
+            sides[1] = min(sides[1], 1 + number % 5)
+        places = random.integers(0, (height, width) - sides + 1)
+        if number % 2 == 0:
+            places = places // 8 * 8
+        yield *places, *sides
+
+
+def test_the_box_is_chosen_by_the_height_and_the_width():
+    part = decode_rgb_part(
+        tf.constant(FILES["jpeg"]), lambda height, width: tf.stack([height - 3, width - 5, 3, 5])
+    )
+    np.testing.assert_array_equal(part, with_pillow(FILES["jpeg"])[-3:, -5:])
+
+
 @pytest.mark.parametrize("decode", [decode_rgb, decode_in_graph], ids=["eager", "graph"])
 def test_sixteen_bits_are_cut_to_their_upper_eight(decode):
     # Pillow clips here instead: its own RGB of this file is almost white.
@@ -87,7 +130,8 @@ def test_sixteen_bits_are_cut_to_their_upper_eight(decode):
 
 
 def test_the_shape_is_known_inside_a_graph():
-    assert decode_in_graph.get_concrete_function().structured_outputs.shape == (None, None, 3)
+    for decode in (decode_in_graph, decode_part):
+        assert decode.get_concrete_function().structured_outputs.shape == (None, None, 3)
 
 
 BAD_FILES = {
@@ -113,6 +157,12 @@ BAD_FILES = {
 def test_what_is_no_image_is_an_invalid_argument(decode, name):
     with pytest.raises(tf.errors.InvalidArgumentError):
         decode(tf.constant(BAD_FILES[name]))
+
+
+@pytest.mark.parametrize("name", ["garbage", "nothing", "jpeg header", "png cut", "tiff"])
+def test_what_is_no_image_has_no_part(name):
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decode_part(tf.constant(BAD_FILES[name]), (0, 0, 1, 1))
 
 
 def test_a_run_length_encoded_bmp_is_refused_in_words():

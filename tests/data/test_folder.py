@@ -40,7 +40,7 @@ def test_images_are_those_in_the_files(tmp_path, write_images):
     split = image_folder(tmp_path)
     for index in range(3):
         pixels = np.asarray(Image.open(split.name_of(index)).convert("RGB"))
-        np.testing.assert_array_equal(split.image(tf.constant(index)), pixels)
+        np.testing.assert_array_equal(split.example(tf.constant(index))[0], pixels)
 
 
 def test_formats_may_be_mixed(tmp_path, write_images):
@@ -49,14 +49,14 @@ def test_formats_may_be_mixed(tmp_path, write_images):
     (tmp_path / "cat/no_extension").write_bytes((tmp_path / "cat/a.png").read_bytes())
     split = image_folder(tmp_path)
     assert [name.rsplit("/")[-1] for name in split.files] == names
-    assert {split.image(tf.constant(i)).shape for i in range(len(names))} == {(20, 16, 3)}
+    assert {split.example(tf.constant(i))[0].shape for i in range(len(names))} == {(20, 16, 3)}
 
 
 def test_names_may_hold_spaces_and_any_letters(tmp_path, write_images):
     write_images(tmp_path, {"grüne Äpfel/Bild Nr. 1 (Kopie).png": 5, "猫/ねこ.png": 6})
     split = image_folder(tmp_path)
     assert split.class_names == ("grüne Äpfel", "猫")
-    assert [split.image(tf.constant(i)).shape for i in range(2)] == [(20, 16, 3)] * 2
+    assert [split.example(tf.constant(i))[0].shape for i in range(2)] == [(20, 16, 3)] * 2
 
 
 def test_folders_inside_a_class_belong_to_it(tmp_path, write_images):
@@ -83,7 +83,7 @@ def test_a_missing_folder_is_named(tmp_path, write_images, missing):
     root = write_images(tmp_path / "data", BOTH)
     (root / missing).rename(tmp_path / "elsewhere")
     with pytest.raises(DataError, match=f"There is no folder {root / missing}"):
-        image_folders(str(root))
+        image_folders(str(root), Data(source="folder", path=str(root)))
 
 
 def test_a_file_is_no_folder(tmp_path):
@@ -112,7 +112,7 @@ def test_a_class_that_was_not_trained_on_is_named(tmp_path, write_images):
     write_images(tmp_path, {**BOTH, "val/eel/1.png": 7})
     expected = "val holds classes that the training images lack: eel. .* are: cat, dog."
     with pytest.raises(DataError, match=expected):
-        image_folders(str(tmp_path))
+        image_folders(str(tmp_path), Data(source="folder", path=str(tmp_path)))
 
 
 def test_a_fault_in_a_bmp_is_told_in_words(tmp_path, write_images):

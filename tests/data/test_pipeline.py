@@ -1,12 +1,18 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from keras_convnext.data import pipeline
 from keras_convnext.data.pipeline import evaluation_dataset, training_dataset
 from keras_convnext.data.preprocessing import evaluation_image
 from keras_convnext.data.sources import ArraySplit
+from keras_convnext.errors import DataError
 from keras_convnext.recipe import Augment, Data, RandAugment, RandomResizedCrop
 
 # Most of what is tested here is TensorFlow's work, whichever backend Keras has.
@@ -41,17 +47,25 @@ def numbered():
     return ArraySplit(images, (numbers % CLASSES).astype("int32"), names)
 
 
-@pytest.fixture(scope="module")
-def noise():
+def random_images():
     images = np.random.default_rng(0).integers(0, 256, (IMAGES, 12, 16, 3), dtype="uint8")
     labels = np.arange(IMAGES, dtype="int32") % CLASSES
     return ArraySplit(images, labels, tuple("abcdefgh"))
 
 
-def batches(split, seed=0, epochs=EPOCHS, batch_size=BATCH, start=0, **augment):
+@pytest.fixture(scope="module")
+def noise():
+    return random_images()
+
+
+SHARING = ("start", "step_batch_size", "worker", "workers")
+
+
+def batches(split, seed=0, epochs=EPOCHS, batch_size=BATCH, size=SIZE, **options):
     """Builds the training pipeline anew and returns all its images and labels."""
-    data = Data(source="digits", image_size=SIZE, crop_fraction=1.0, batch_size=batch_size)
-    dataset = training_dataset(split, data, Augment(**augment), epochs, seed, start)
+    data = Data(source="digits", image_size=size, crop_fraction=1.0, batch_size=batch_size)
+    sharing = {key: options.pop(key) for key in SHARING if key in options}
+    dataset = training_dataset(split, data, Augment(**options), epochs, seed, **sharing)
     images, labels = zip(*dataset.as_numpy_iterator(), strict=True)
     return np.stack(images), np.stack(labels)
 
@@ -187,18 +201,180 @@ def test_another_seed_augments_otherwise(augmented, noise):
 
 @backend_free
 @pytest.mark.parametrize("start", [1, 4, 8])
-def test_the_papers_batches_are_the_same_from_any_start(noise, start):
-    images, labels = batches(noise, **everything("paper"))
-    later_images, later_labels = batches(noise, start=start, **everything("paper"))
+@pytest.mark.parametrize("policy", POLICIES)
+def test_batches_are_the_same_from_any_start(noise, policy, start):
+    images, labels = batches(noise, **everything(policy))
+    later_images, later_labels = batches(noise, start=start, **everything(policy))
     np.testing.assert_array_equal(later_images, images[start:])
     np.testing.assert_array_equal(later_labels, labels[start:])
+
+
+IN_ANOTHER_PROCESS = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import numpy as np
+from test_pipeline import batches, everything, random_images
+images, labels = batches(random_images(), seed=3, start=4, **everything("keras_cv"))
+np.savez(sys.argv[1], images=images, labels=labels)
+"""
+
+
+@backend_free
+def test_another_process_can_go_on_with_keras_cv(noise, tmp_path):
+    images, labels = batches(noise, seed=3, **everything("keras_cv"))
+    file = tmp_path / "later.npz"
+    subprocess.run([sys.executable, "-c", IN_ANOTHER_PROCESS, file], check=True)
+    later = np.load(file)
+    np.testing.assert_array_equal(later["images"], images[4:])
+    np.testing.assert_array_equal(later["labels"], labels[4:])
+
+
+# All but RandAugment, slow to build, and the mixing, which is every worker's own.
+UNMIXED = {"rand_augment": None, "mix_probability": 0.0}
+
+
+def shared(split, workers, **options):
+    """Returns the images and the labels of every worker, joined step by step."""
+    parts = [batches(split, worker=worker, workers=workers, **options) for worker in range(workers)]
+    return [np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True)]
+
+
+@backend_free
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_together_have_the_images_of_one(noise, workers):
+    images, labels = batches(noise, **UNMIXED)
+    for start in (0, 2):
+        shared_images, shared_labels = shared(noise, workers, start=start, **UNMIXED)
+        np.testing.assert_array_equal(shared_images, images[start:])
+        np.testing.assert_array_equal(shared_labels, labels[start:])
+
+
+@backend_free
+@pytest.mark.parametrize("policy", POLICIES)
+def test_workers_draw_each_for_itself(policy):
+    same = ArraySplit(np.full((12, 12, 12, 3), 90, "uint8"), np.zeros(12, "int32"), ("a", "b"))
+    same.images[:, :6] = 200
+    augment = {"policy": policy, "rand_augment": RandAugment(rate=1.0, kinds="geometric")}
+    first, second = (
+        batches(same, batch_size=12, worker=worker, workers=2, **augment)[0] for worker in (0, 1)
+    )
+    assert (first != second).any(axis=(2, 3, 4)).mean() > 0.9
+
+
+@backend_free
+def test_workers_mix_each_for_itself_and_from_any_start(noise):
+    augment = {**PLAIN, "mixup_alpha": 1.0}
+    shares = [batches(noise, worker=worker, workers=2, **augment)[1] for worker in (0, 1)]
+    heaviest = np.stack([labels.max(axis=-1)[:, 0] for labels in shares])
+    assert len(np.unique(heaviest)) > 12  # of 18 batches, some with two images of one class
+    later = batches(noise, start=5, worker=1, workers=2, **augment)[1]
+    np.testing.assert_array_equal(later, shares[1][5:])
+
+
+@backend_free
+def test_an_update_may_take_several_steps(noise):
+    images, labels = batches(noise, **UNMIXED)
+    for options in ({"step_batch_size": 2}, {"step_batch_size": 2, "start": 4}):
+        parts = batches(noise, **options, **UNMIXED)
+        assert parts[0].shape[1] == 2
+        start = options.get("start", 0)
+        for part, whole in zip(parts, (images, labels), strict=True):
+            flat = whole.reshape(-1, *whole.shape[2:])
+            np.testing.assert_array_equal(part.reshape(-1, *part.shape[2:]), flat[2 * start :])
+
+
+@backend_free
+@pytest.mark.parametrize(("step_batch_size", "workers"), [(6, 4), (3, 2), (4, 1)])
+def test_steps_that_cannot_be_shared_are_refused(noise, step_batch_size, workers):
+    expected = f"6 images in steps of {step_batch_size} cannot be shared equally by {workers} w"
+    with pytest.raises(DataError, match=expected):
+        batches(noise, step_batch_size=step_batch_size, workers=workers)
+
+
+@backend_free
+def test_repeated_images_come_in_a_row_and_an_epoch_stays_as_long(numbered):
+    plain, repeated = order(numbered), order(numbered, repeats=3)
+    np.testing.assert_array_equal(repeated, np.repeat(plain[:, :6], 3, axis=1))
+
+
+@backend_free
+def test_repeats_that_do_not_fill_an_epoch_are_cut_short(numbered):
+    for epoch, plain in zip(order(numbered, repeats=4), order(numbered), strict=True):
+        np.testing.assert_array_equal(epoch, np.repeat(plain, 4)[:18])
+
+
+@backend_free
+def test_every_repeat_is_augmented_anew(noise):
+    augment = {**PLAIN, "random_resized_crop": RandomResizedCrop()}
+    images, labels = batches(noise, repeats=6, **augment)
+    for batch, targets in zip(images, labels, strict=True):
+        assert len({image.tobytes() for image in batch}) >= 5
+        assert len(np.unique(targets, axis=0)) == 1
+
+
+@backend_free
+def test_without_a_resized_crop_images_may_be_padded_and_cropped(numbered):
+    images, _ = batches(numbered, **{**PLAIN, "random_crop_padding": 3})
+    plain, _ = batches(numbered, **PLAIN)
+    number = plain[..., :1, :1, :1]
+    assert ((images == number) | (images == 0)).all()
+    is_inside = images[..., 0] != 0
+    rows, columns = is_inside.any(axis=3).sum(axis=2), is_inside.any(axis=2).sum(axis=2)
+    shown = plain[..., 0, 0, 0] > 0  # the image of the number 0 is black itself
+    assert rows[shown].min() == columns[shown].min() == SIZE - 3
+    assert rows[shown].max() == columns[shown].max() == SIZE
+
+
+@backend_free
+def test_the_policy_none_crops_and_mirrors_only(noise):
+    crop = {"random_resized_crop": RandomResizedCrop(), "horizontal_flip": 1.0}
+    images, labels = batches(noise, policy="none", label_smoothing=0.2, **crop)
+    plain, hard = batches(noise, **{**PLAIN, **crop})
+    np.testing.assert_array_equal(images, plain)
+    np.testing.assert_allclose(labels, 0.8 * hard + 0.2 / CLASSES, atol=1e-6)
+
+
+# An image that tells where a crop of it came from: red is the row, green is the column.
+ROWS, COLUMNS = np.indices((180, 240)).astype("uint8")
+COORDINATES = np.stack([ROWS, COLUMNS, np.zeros_like(ROWS)], axis=-1)
+CROP_SIZE = 128
+
+
+def box_of(crop):
+    """Returns top, left, height and width of the part of `COORDINATES` that was cropped.
+
+    Resizing keeps a ramp a ramp, but for the image's edges, so a line through each gives its ends.
+    """
+    inner = np.arange(CROP_SIZE)[8:-8]
+    ends = []
+    for channel, axis in ((0, 1), (1, 0)):
+        slope, start = np.polyfit(inner, crop[..., channel].mean(axis=axis)[8:-8], 1)
+        ends.append((start - slope / 2 + 0.5, slope * CROP_SIZE))
+    (top, height), (left, width) = ends
+    return np.round([top, left, height, width]).astype(int)
+
+
+@backend_free
+def test_random_crops_are_parts_resized_as_by_pillow():
+    split = ArraySplit(np.stack([COORDINATES] * 6), np.zeros(6, "int32"), ("a",))
+    augment = {**PLAIN, "random_resized_crop": RandomResizedCrop()}
+    images, _ = batches(split, epochs=1, size=CROP_SIZE, **augment)
+    boxes = set()
+    for image in images[0]:
+        top, left, height, width = box_of(image)
+        boxes.add((top, left, height, width))
+        part = Image.fromarray(COORDINATES[top : top + height, left : left + width])
+        for size in ((CROP_SIZE, height), (CROP_SIZE, CROP_SIZE)):
+            part = part.resize(size, Image.Resampling.BICUBIC)
+        assert np.abs(image - np.asarray(part)).max() <= 1
+    assert len(boxes) == 6
 
 
 @backend_free
 def test_an_image_and_a_batch_of_one_number_share_no_draws(noise):
     # Were a batch's seed that of the image of its number, its draws would be that image's.
     seeds = []
-    for name in ("_load_image", "mix"):
+    for name in ("_load_example", "mix"):
         wrapped = getattr(pipeline, name)
         with pytest.MonkeyPatch.context() as patch:
 

@@ -8,9 +8,10 @@ from scipy import stats
 from sklearn.datasets import load_sample_image
 
 from keras_convnext.data.preprocessing import (
+    draw_crop,
     evaluation_image,
+    random_crop,
     random_flip,
-    random_resized_crop,
     resize,
 )
 
@@ -98,31 +99,13 @@ def test_resizing_overshoots_as_pillow():
         assert_nearly_pillows(resize(pattern, height, width).numpy(), pillows)
 
 
-# An image that tells where a crop of it came from: red is the row, green is the column.
 HEIGHT, WIDTH = 180, 240
-ROWS, COLUMNS = np.indices((HEIGHT, WIDTH)).astype("uint8")
-COORDINATES = tf.stack([ROWS, COLUMNS, np.zeros_like(ROWS)], axis=-1)
-CROP_SIZE = 128
-
-
-def box_of(crop):
-    """Returns top, left, height and width of the part of `COORDINATES` that was cropped.
-
-    Resizing keeps a ramp a ramp, but for the image's edges, so a line through each gives its ends.
-    """
-    inner = np.arange(CROP_SIZE)[8:-8]
-    ends = []
-    for channel, axis in ((0, 1), (1, 0)):
-        slope, start = np.polyfit(inner, crop[..., channel].mean(axis=axis)[8:-8], 1)
-        ends.append((start - slope / 2 + 0.5, slope * CROP_SIZE))
-    (top, height), (left, width) = ends
-    return np.round([top, left, height, width])
 
 
 @pytest.fixture(scope="module")
 def boxes():
-    crop = tf.function(lambda seed: random_resized_crop(COORDINATES, CROP_SIZE, AREA, RATIO, seed))
-    return np.array([box_of(crop(tf.constant([7, seed])).numpy()) for seed in range(2000)])
+    draw = tf.function(lambda seed: draw_crop(HEIGHT, WIDTH, AREA, RATIO, seed))
+    return np.array([draw(tf.constant([7, seed])).numpy() for seed in range(2000)])
 
 
 def drawn_by_the_rule(count):
@@ -142,6 +125,7 @@ def drawn_by_the_rule(count):
 
 def test_random_crops_stay_within_the_image_and_the_limits(boxes):
     top, left, height, width = boxes.T
+    assert boxes.dtype == np.int32
     assert top.min() >= 0 and (top + height).max() <= HEIGHT
     assert left.min() >= 0 and (left + width).max() <= WIDTH
     share, ratio = height * width / (HEIGHT * WIDTH), width / height
@@ -164,50 +148,47 @@ def test_random_crops_are_distributed_as_torchvisions(boxes, what):
     assert test.pvalue > 0.001
 
 
-def test_random_crops_are_resized_as_pillow():
-    image = PICTURES["landscape"]
-    for seed in range(5):
-        found = box_of(
-            random_resized_crop(COORDINATES, CROP_SIZE, AREA, RATIO, tf.constant([1, seed])).numpy()
-        )
-        top, left, height, width = found.astype(int)
-        part = image[:HEIGHT, :WIDTH]  # as large as COORDINATES, so the same seed cuts alike
-        ours = random_resized_crop(part, CROP_SIZE, AREA, RATIO, tf.constant([1, seed])).numpy()
-        cut = part[top : top + height, left : left + width]
-        assert_nearly_pillows(ours, resized_by_pillow(cut, CROP_SIZE, CROP_SIZE))
+def test_a_seed_draws_the_same_part_again():
+    def draw(*seed):
+        return draw_crop(HEIGHT, WIDTH, AREA, RATIO, tf.constant(seed)).numpy().tolist()
 
-
-def test_a_seed_cuts_the_same_part_again():
-    def cut(*seed):
-        return random_resized_crop(COORDINATES, 32, AREA, RATIO, tf.constant(seed)).numpy()
-
-    np.testing.assert_array_equal(cut(3, 4), cut(3, 4))
-    assert not np.array_equal(cut(3, 4), cut(3, 5))
-    assert not np.array_equal(cut(3, 4), cut(4, 4))
+    assert draw(3, 4) == draw(3, 4)
+    assert draw(3, 4) != draw(3, 5)
+    assert draw(3, 4) != draw(4, 4)
 
 
 @pytest.mark.parametrize(
     ("shape", "ratio", "box"),
     [
         # No part of a strip has 8 % of its area and such a ratio.
-        ((10, 640), RATIO, (0, 313, 10, 13)),
-        ((427, 12), RATIO, (205, 0, 16, 12)),
+        ((10, 640), RATIO, [0, 313, 10, 13]),
+        ((427, 12), RATIO, [205, 0, 16, 12]),
         # The whole of a square is asked for, and a ratio it does not have.
-        ((100, 100), (1.3, 1.4), (11, 0, 77, 100)),
+        ((100, 100), (1.3, 1.4), [11, 0, 77, 100]),
     ],
 )
 def test_where_no_crop_fits_the_centre_is_taken(shape, ratio, box):
-    image = PICTURES["landscape"][: shape[0], : shape[1]]
     area = (1.0, 1.0) if shape == (100, 100) else AREA
-    top, left, height, width = box
-    ours = random_resized_crop(image, 32, area, ratio, tf.constant([0, 0])).numpy()
-    part = image[top : top + height, left : left + width]
-    assert_nearly_pillows(ours, resized_by_pillow(part, 32, 32))
+    assert draw_crop(*shape, area, ratio, tf.constant([0, 0])).numpy().tolist() == box
+
+
+def test_a_padded_crop_is_cut_at_every_place_alike():
+    image = PICTURES["small"][:6, :9].astype("float32")
+    padded = np.pad(image, ((2, 2), (2, 2), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, image.shape)[:, :, 0]
+    assert windows.shape == (5, 5, 6, 9, 3)
+    crop = tf.function(lambda seed: random_crop(tf.constant(image), 2, seed))
+    counts = np.zeros((5, 5))
+    for seed in range(1000):
+        cropped = crop(tf.constant([3, seed])).numpy()
+        counts += (windows == cropped).all(axis=(2, 3, 4))
+    assert counts.sum() == 1000  # every one of them is one window
+    assert stats.chisquare(counts.ravel()).pvalue > 1e-4
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
 def test_flips_are_as_frequent_as_asked_for(probability):
-    image = COORDINATES[:4, :6].numpy()
+    image = PICTURES["small"][:4, :6]
     flip = tf.function(lambda seed: random_flip(tf.constant(image), probability, seed))
     flipped = 0
     for seed in range(400):

@@ -60,10 +60,21 @@ def test_a_recipe_sets_the_share_held_out():
 
 def test_an_image_can_be_had_by_number_inside_a_graph(both):
     split = both[1]
-    image = tf.function(split.image)(tf.constant(5, tf.int64))
+    image, label = tf.function(split.example)(tf.constant(5, tf.int64))
     np.testing.assert_array_equal(image, split.images[5])
     assert image.dtype == tf.uint8
+    assert label == split.labels[5] and label.dtype == tf.int32
     assert split.name_of(5) == "image 5"
+    assert split.size == 360
+
+
+def test_a_part_of_an_image_can_be_had(both):
+    split = both[1]
+    part, label = split.example(
+        tf.constant(5, tf.int64), lambda height, width: tf.stack([height - 7, 2, 3, width - 4])
+    )
+    np.testing.assert_array_equal(part, split.images[5][1:4, 2:6])
+    assert label == split.labels[5]
 
 
 def test_scikit_learn_is_asked_for_where_it_is_missing(monkeypatch):
@@ -74,4 +85,5 @@ def test_scikit_learn_is_asked_for_where_it_is_missing(monkeypatch):
 
 def test_an_array_split_keeps_what_it_is_given():
     split = ArraySplit(np.zeros((2, 4, 4, 3), "uint8"), np.array([0, 1], "int32"), ("a", "b"))
-    assert split.image(tf.constant(1)).shape == (4, 4, 3)
+    image, label = split.example(tf.constant(1))
+    assert image.shape == (4, 4, 3) and label == 1
