@@ -42,13 +42,12 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         self.final = final
 
     def __call__(self, step):
-        step = ops.cast(step, "float32")
-        rising = self.peak * step / max(self.warmup_steps - 1, 1)
-        progress = (step - self.warmup_steps) / (self.total_steps - self.warmup_steps)
         # A run that goes on past its end stays at the final rate instead of rising again.
-        cosine = ops.cos(math.pi * ops.minimum(progress, 1.0))
-        falling = self.final + 0.5 * (self.peak - self.final) * (1.0 + cosine)
-        return ops.where(step < self.warmup_steps, rising, falling)
+        to_come = ops.maximum(self.total_steps - ops.cast(step, "float32"), 0.0)
+        share = to_come / (self.total_steps - self.warmup_steps)
+        # The cosine as the square of a sine, which keeps its digits where the rate nears the end.
+        falling = self.final + (self.peak - self.final) * ops.square(ops.sin(math.pi / 2 * share))
+        return _after_warmup(step, self.peak, self.warmup_steps, falling)
 
     def get_config(self):
         return {
@@ -57,3 +56,58 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
             "warmup_steps": self.warmup_steps,
             "final": self.final,
         }
+
+
+@keras.saving.register_keras_serializable(package="keras_convnext")
+class WarmupSteps(keras.optimizers.schedules.LearningRateSchedule):
+    """Learning rate that rises linearly from 0, then falls in steps of one factor.
+
+    The steps are counted from the start of the run, so that a warm-up does not move them; its last
+    update has the peak, as with `WarmupCosine`. Source: `torch.optim.lr_scheduler.StepLR`, with
+    the values of "Deep Residual Learning for Image Recognition", He et al. 2016.
+
+    Args:
+        peak: Greatest learning rate.
+        step_size: Updates from one step to the next.
+        factor: What the rate is multiplied with at every step, in [0, 1]. Defaults to 0.1.
+        warmup_steps: Updates of the warm-up. Defaults to 0.
+
+    Raises:
+        ValueError: If a length or the factor lies outside its range.
+
+    Example:
+        >>> schedule = keras_convnext.schedules.WarmupSteps(0.1, step_size=30 * 5_004)
+        >>> model.compile(keras_convnext.optimizers.SGD(schedule), loss="categorical_crossentropy")
+    """
+
+    def __init__(
+        self, peak: float, step_size: int, factor: float = 0.1, warmup_steps: int = 0
+    ) -> None:
+        if step_size < 1 or warmup_steps < 0 or not 0 <= factor <= 1:
+            raise ValueError(
+                f"`step_size` must be at least 1, `warmup_steps` at least 0, and `factor` in "
+                f"[0, 1]. Received: step_size={step_size}, warmup_steps={warmup_steps}, "
+                f"factor={factor}."
+            )
+        self.peak = peak
+        self.step_size = step_size
+        self.factor = factor
+        self.warmup_steps = warmup_steps
+
+    def __call__(self, step):
+        steps = ops.floor_divide(ops.cast(step, "int32"), self.step_size)
+        falling = self.peak * ops.power(self.factor, ops.cast(steps, "float32"))
+        return _after_warmup(step, self.peak, self.warmup_steps, falling)
+
+    def get_config(self):
+        return {
+            "peak": self.peak,
+            "step_size": self.step_size,
+            "factor": self.factor,
+            "warmup_steps": self.warmup_steps,
+        }
+
+
+def _after_warmup(step, peak, warmup_steps, rate):
+    step = ops.cast(step, "float32")
+    return ops.where(step < warmup_steps, peak * (step / max(warmup_steps - 1, 1)), rate)

@@ -4,10 +4,9 @@ import keras
 
 from keras_convnext.models import ConvNeXt
 from keras_convnext.models.inputs import normalize
-from keras_convnext.optimizers import AdamW
 from keras_convnext.recipe import Init, Model, Recipe
 from keras_convnext.recipe.sections import RESNET
-from keras_convnext.schedules import WarmupCosine
+from keras_convnext.training.optimizer import make_optimizer
 from keras_convnext.training.plan import Plan
 from keras_convnext.weights.load import load_weights
 
@@ -67,27 +66,8 @@ def _resnet(image_shape: tuple[int, int, int], classes: int) -> keras.Model:
 
 def compile_model(model: keras.Model, recipe: Recipe, plan: Plan) -> None:
     """Compiles a model with the recipe's loss, optimizer and schedule."""
-    optimizer = AdamW(
-        WarmupCosine(
-            recipe.schedule.learning_rate,
-            plan.total_updates,
-            plan.warmup_updates,
-            recipe.schedule.final_learning_rate,
-        ),
-        weight_decay=recipe.optimizer.weight_decay,
-        beta_1=recipe.optimizer.beta_1,
-        beta_2=recipe.optimizer.beta_2,
-        epsilon=recipe.optimizer.epsilon,
-        global_clipnorm=recipe.optimizer.clip_norm,
-        layer_decay=recipe.optimizer.layer_decay,
-        layer_decay_rule=recipe.optimizer.layer_decay_rule,
-        **_average(recipe.optimizer.ema_decay),
-    )
     loss = keras.losses.CategoricalCrossentropy(
         from_logits=True, label_smoothing=recipe.augment.smoothing_in_loss
     )
-    model.compile(optimizer, loss, metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")])
-
-
-def _average(decay: float | None) -> dict[str, float | bool]:
-    return {} if decay is None else {"use_ema": True, "ema_momentum": decay}
+    accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
+    model.compile(make_optimizer(recipe, plan), loss, metrics=[accuracy])

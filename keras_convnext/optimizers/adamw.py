@@ -1,0 +1,95 @@
+"""AdamW, which the networks of the paper are trained with."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_convnext.optimizers.base import Optimizer
+
+
+@keras.saving.register_keras_serializable(package="keras_convnext")
+class AdamW(Optimizer, keras.optimizers.AdamW):
+    """AdamW as the paper trains with it: vectors are not decayed, and epsilon is 1e-8.
+
+    Biases, the scale and offset of LayerNorm and layer scale have one dimension and are left out of
+    weight decay; kernels, of any kind, are decayed. Epsilon is added where PyTorch adds it.
+    Source: the official `optim_factory.py`; values in "A ConvNet for the 2020s", table 5. Keras's
+    own list of exclusions is lost when a model is saved and loaded; this rule is not.
+
+    Args:
+        learning_rate: A number or a schedule. Defaults to 4e-3, the paper's for batches of 4096.
+        weight_decay: Decoupled weight decay. Defaults to 0.05.
+        epsilon: Added to the root in the denominator. Defaults to 1e-8; Keras's own is 1e-7.
+        layer_decay: For fine-tuning, the factor on the learning rate from one group of layers to
+            the next one nearer to the image, in (0, 1]: 0.8 in table 6, see
+            `keras_convnext.layer_decay`. Weight decay shrinks with the rate, as in PyTorch.
+            Defaults to `None`, one rate for all.
+        layer_decay_rule: Which layers form a group: `"group"` (three blocks, table 6), `"block"` or
+            `"stage"`. Defaults to `"group"`.
+        decay_vectors: Whether tensors of one dimension are decayed too. Defaults to `False`.
+        **kwargs: Further arguments of `keras.optimizers.AdamW`, such as `beta_2` and
+            `global_clipnorm`. With `gradient_accumulation_steps` a schedule counts updates. With
+            `use_ema` and `ema_momentum` (0.9999 in table 5) the average starts from the weights as
+            they are when training begins, as in timm, and training leaves the weights themselves in
+            the model: `keras_convnext.callbacks.AverageEvaluation` evaluates the average. The
+            statistics of BatchNorm are no part of it.
+
+    Raises:
+        ValueError: If `layer_decay` does not lie in (0, 1], or the rule is none of these.
+
+    Example:
+        >>> model.compile(keras_convnext.optimizers.AdamW(1e-3), loss="categorical_crossentropy")
+        >>> fine_tuning = keras_convnext.optimizers.AdamW(5e-5, 1e-8, layer_decay=0.8)
+    """
+
+    epsilon: float
+
+    def __init__(
+        self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 4e-3,
+        weight_decay: float = 0.05,
+        epsilon: float = 1e-8,
+        layer_decay: float | None = None,
+        layer_decay_rule: str = "group",
+        decay_vectors: bool = False,
+        **kwargs,
+    ) -> None:
+        super().__init__(
+            learning_rate,
+            weight_decay=weight_decay,
+            epsilon=epsilon,
+            layer_decay=layer_decay,
+            layer_decay_rule=layer_decay_rule,
+            decay_vectors=decay_vectors,
+            **kwargs,
+        )
+
+    def _update(self, gradient, variable, decay):
+        direction = self._direction(gradient, variable)
+        return direction + decay * variable if decay else direction
+
+    def _direction(self, gradient, variable):
+        index = self._get_variable_index(variable)
+        mean, square = self._momentums[index], self._velocities[index]
+        self.assign_add(mean, (gradient - mean) * (1 - self.beta_1))
+        self.assign_add(square, (ops.square(gradient) - square) * (1 - self.beta_2))
+        if self.amsgrad:
+            greatest = self._velocity_hats[index]
+            self.assign(greatest, ops.maximum(greatest, square))
+            square = greatest
+        # Keras adds epsilon to the root before the correction of its bias, PyTorch after it. At
+        # the start that is a factor of 30 on epsilon, which small gradients feel.
+        root = ops.sqrt(square) / ops.cast(ops.sqrt(self._weight(self.beta_2)), variable.dtype)
+        mean = mean / ops.cast(self._weight(self.beta_1), variable.dtype)
+        return mean / (root + self.epsilon)
+
+    def _weight(self, beta: float):
+        """Returns what the terms of an average have as weights in sum, and it must be divided by.
+
+        That is one minus a power of `beta`, but `beta` itself would lose the digits that count.
+        """
+        if beta == 0:
+            return 1.0
+        update = ops.cast(self.iterations + 1, "float32")
+        return -ops.expm1(update * math.log(beta))
