@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_convnext import Predictor, evaluate, export, imagenet, load_recipe, train
+from keras_convnext import Predictor, evaluate, export, imagenet, train
 from keras_convnext.data.sources import digits
 from keras_convnext.errors import DataError, RunError, UserError
-from keras_convnext.training.model import build_model
 from keras_convnext.training.run_directory import RunDirectory
 
 
@@ -279,10 +278,3 @@ def test_what_cannot_be_trained_does_not_cost_the_earlier_run(tiny_recipe, earli
 def test_a_recipe_may_be_given_by_its_file(tmp_path):
     with pytest.raises(UserError, match="There is no recipe"):
         train(tmp_path / "nowhere.yaml")
-
-
-@pytest.mark.backend_free
-def test_every_recipes_network_can_be_built(recipes):
-    for path, change in (("digits", "runtime.seed=0"), ("folder", "data.path=DIR")):
-        recipe = load_recipe(recipes / f"quickstart/{path}.yaml", [change])
-        assert build_model(recipe.model, recipe.data.image_size, 5).output_shape == (None, 5)
