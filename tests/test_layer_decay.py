@@ -62,6 +62,11 @@ def test_layers_are_found_inside_another_model():
     assert layer_scales(names, 0.5) == [1.0, 0.5]
 
 
+def test_the_layers_of_another_network_are_one_group():
+    names = ["conv1_conv/kernel", "conv2_block1_1_conv/kernel", "conv5_block3_3_bn/gamma"]
+    assert layer_scales([*names, "predictions/bias"], 0.5) == [1.0] * 4
+
+
 def test_a_group_may_be_a_block_or_a_stage():
     names = paths((1, 2, 3))
     assert layer_scales(names, 0.5, "block") == [0.5**7] * 2 + [1.0] * 2 + [0.5**6] + [
