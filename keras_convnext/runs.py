@@ -11,8 +11,9 @@ import keras
 
 from keras_convnext import imagenet, runtime
 from keras_convnext.console import console
+from keras_convnext.data.folder import image_folder
 from keras_convnext.data.pipeline import evaluation_dataset, training_dataset
-from keras_convnext.data.sources import Split, image_folder, load_splits
+from keras_convnext.data.sources import Split, load_splits
 from keras_convnext.errors import DataError, UserError
 from keras_convnext.evaluation.classification import Evaluation, evaluate_classifier
 from keras_convnext.evaluation.report import write_report
