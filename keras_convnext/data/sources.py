@@ -1,6 +1,7 @@
 """Where labelled images come from: splits, the parts of a data set to train or to test on."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -8,8 +9,11 @@ import tensorflow as tf
 
 from keras_convnext.data.decoding import Box, part_of
 from keras_convnext.data.folder import FolderSplit, existing, image_folder
-from keras_convnext.errors import MissingPackage
+from keras_convnext.data.tfds_source import tfds_split
+from keras_convnext.errors import MissingPackage, UserError
 from keras_convnext.recipe import Data
+
+TFDS = "tfds:"  # before the name of a data set, where a folder could be meant
 
 
 class Split(Protocol):
@@ -64,9 +68,50 @@ def load_splits(data: Data) -> tuple[Split, Split | None]:
     Raises:
         DataError: If there is anything wrong with the data.
     """
+    if data.dataset is not None:
+        return tfds_splits(data.dataset, data)
     if data.path is not None:
         return image_folders(data.path, data)
     return digits(data.test_fraction, data.split_seed)
+
+
+def load_split(
+    data: str | Path,
+    split: str | None = None,
+    on_bad_image: str = "error",
+    class_names: tuple[str, ...] | None = None,
+) -> Split:
+    """Returns labelled images to evaluate on.
+
+    Args:
+        data: A folder with one folder of images a class, or `tfds:NAME`.
+        split: Of the latter, which part.
+        on_bad_image: Of the former, `"error"` or `"skip"`, for files that are no images.
+        class_names: The classes the network knows; by default those of the data.
+
+    Raises:
+        UserError: If there is anything wrong with the data.
+    """
+    if str(data).startswith(TFDS):
+        return tfds_split(str(data).removeprefix(TFDS), split, class_names=class_names)
+    if split is not None:
+        raise UserError(
+            f"`split` ({split!r}) is for data sets of TensorFlow Datasets, such as "
+            f"tfds:imagenet_v2. Received as data: {data}. Name the folder itself."
+        )
+    return image_folder(data, on_bad_image, class_names)
+
+
+def tfds_splits(name: str, data: Data) -> tuple[Split, Split | None]:
+    """Returns the splits of a data set that TensorFlow Datasets has prepared.
+
+    Raises:
+        DataError: If the data set is not there or is not one of labelled images.
+    """
+    train = tfds_split(name, data.training_split, data.path)
+    if data.validation_split is None:
+        return train, None
+    return train, tfds_split(name, data.validation_split, data.path)
 
 
 def digits(test_fraction: float = 0.2, seed: int = 0) -> tuple[ArraySplit, ArraySplit]:
