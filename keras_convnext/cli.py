@@ -87,8 +87,15 @@ def train(
 def evaluate(
     source: Source,
     data: Annotated[
-        Path | None,
-        typer.Option(help="Folder of class folders. Defaults to the run's validation images."),
+        str | None,
+        typer.Option(
+            metavar="DIR|tfds:NAME",
+            help="Folder of class folders, or a data set that TensorFlow Datasets has prepared. "
+            "Defaults to the run's validation images.",
+        ),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Which part of a tfds: data set, such as 'test'.")
     ] = None,
     checkpoint: Checkpoint = "last",
     on_bad_image: Annotated[
@@ -101,7 +108,7 @@ def evaluate(
     start_quietly()
     from keras_convnext import runs
 
-    figures = runs.evaluate(source, data, checkpoint, on_bad_image).summary()
+    figures = runs.evaluate(source, data, checkpoint, on_bad_image, split).summary()
     if as_json:
         print(json.dumps(figures))  # noqa: T201 (rich would wrap it)
     else:

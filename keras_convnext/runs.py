@@ -12,7 +12,7 @@ import keras
 from keras_convnext import imagenet, runtime
 from keras_convnext.console import console
 from keras_convnext.data.pipeline import evaluation_dataset, training_dataset
-from keras_convnext.data.sources import Split, image_folder, load_splits
+from keras_convnext.data.sources import Split, load_split, load_splits
 from keras_convnext.errors import DataError, UserError
 from keras_convnext.evaluation.classification import Evaluation, evaluate_classifier
 from keras_convnext.evaluation.report import write_report
@@ -110,16 +110,19 @@ def evaluate(
     data: str | Path | None = None,
     checkpoint: str = "last",
     on_bad_image: str = "error",
+    split: str | None = None,
 ) -> Evaluation:
     """Evaluates a run, a published checkpoint or a model.
 
     Args:
         source: Directory of a run, name of a published checkpoint, or a `.keras` file.
-        data: Folder with one folder of images a class. Defaults to a run's own validation images.
-            For a published checkpoint the folders are called by synset ids, such as `n01440764`,
-            as in ImageNet; they need not be all of them.
+        data: Folder with one folder of images a class, or `tfds:NAME`, a data set that TensorFlow
+            Datasets has prepared. Defaults to a run's own validation images. For a published
+            checkpoint the classes are called by synset ids, such as `n01440764`, as in ImageNet;
+            they need not be all of them.
         checkpoint: Of a run, `"last"`, `"best"` or `"best_ema"`; see `Predictor.load`.
-        on_bad_image: `"error"` or `"skip"`, for files in `data` that are no images.
+        on_bad_image: `"error"` or `"skip"`, for files in the folder that are no images.
+        split: Which part of a `tfds:` data set, such as `"test"`.
 
     Raises:
         UserError: If there is no such run, model or data, or they do not go together.
@@ -130,6 +133,8 @@ def evaluate(
     """
     predictor = Predictor.load(source, checkpoint)
     if data is None:
+        if split is not None:
+            raise UserError("`split` goes with `data`, as tfds:NAME; give both or neither.")
         if not RunDirectory.is_run(source):
             raise UserError(
                 f"{source} belongs to no run, so it has no validation images of its own. Pass "
@@ -143,18 +148,19 @@ def evaluate(
             )
         return _evaluate_split(predictor, validation)
     if RunDirectory.is_run(source):
-        return _evaluate_split(predictor, image_folder(data, on_bad_image, predictor.class_names))
+        known = predictor.class_names
+        return _evaluate_split(predictor, load_split(data, split, on_bad_image, known))
     if str(source) in CHECKPOINTS:
         synsets = imagenet.synsets(len(predictor.class_names))
-        return _evaluate_split(predictor, image_folder(data, on_bad_image, synsets))
-    split = image_folder(data, on_bad_image)
-    if len(split.class_names) != len(predictor.class_names):
+        return _evaluate_split(predictor, load_split(data, split, on_bad_image, synsets))
+    images = load_split(data, split, on_bad_image)
+    if len(images.class_names) != len(predictor.class_names):
         raise DataError(
             f"{source} tells {len(predictor.class_names)} classes apart, but {data} holds "
-            f"{len(split.class_names)} class folders. There must be one for every class, in the "
+            f"{len(images.class_names)}. There must be as many, in the same order: of folders, the "
             f"alphabetical order of their names."
         )
-    return _evaluate_split(dataclasses.replace(predictor, class_names=split.class_names), split)
+    return _evaluate_split(dataclasses.replace(predictor, class_names=images.class_names), images)
 
 
 def export(

@@ -1,23 +1,93 @@
-"""A folder of images, one folder a class: what is in it, and everything it can hold wrongly."""
+"""A folder of images, one folder a class, as a split."""
 
-import logging
-import re
+import functools
+import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
-from rich.progress import track
 
-from keras_convnext.console import console
-from keras_convnext.data.decoding import FORMATS, decode_rgb
+from keras_convnext.data.decoding import Box, decode_rgb, decode_rgb_part
+from keras_convnext.data.folder_index import FolderIndex, current_index
+from keras_convnext.data.image_check import find_faults, numbers_to_leave_out
+from keras_convnext.data.index_cache import index_directory
+from keras_convnext.data.wording import shortened
 from keras_convnext.errors import DataError
 
-logger = logging.getLogger(__name__)
 
-CHECKING_THREADS = 16
-# The node and the operation that TensorFlow puts around what was wrong.
-TENSORFLOWS_CONTEXT = re.compile(r"^\{\{.*?\}\}\s*|\s*\[Op:.*", re.DOTALL)
+@dataclass(frozen=True)
+class FolderSplit:
+    """Images in files, found by an index and decoded when they are needed.
+
+    Attributes:
+        folder: The folder of class folders.
+        index: What is in it.
+        class_names: The classes the network knows.
+        labels: The number among them of every class in the folder.
+        left_out: Numbers of the files that are no images, sorted.
+    """
+
+    folder: Path
+    index: FolderIndex = field(repr=False)
+    class_names: tuple[str, ...] = field(repr=False)
+    labels: np.ndarray = field(repr=False)
+    left_out: np.ndarray = field(repr=False)
+
+    @property
+    def size(self) -> int:
+        return self.index.size - len(self.left_out)
+
+    def example(self, index: tf.Tensor, box: Box | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+        path, label = tf.numpy_function(
+            self._path_and_label, [index], [tf.string, tf.int32], stateful=False
+        )
+        encoded = tf.io.read_file(tf.ensure_shape(path, ()))
+        image = decode_rgb(encoded) if box is None else decode_rgb_part(encoded, box)
+        return image, tf.ensure_shape(label, ())
+
+    def name_of(self, index: int) -> str:
+        return os.fsdecode(self._path_and_label(index)[0])
+
+    @functools.cached_property
+    def _places_left_out(self):
+        """For every file left out, how many before it stay."""
+        return self.left_out - np.arange(len(self.left_out))
+
+    def _path_and_label(self, index):
+        number = int(index) + int(np.searchsorted(self._places_left_out, index, side="right"))
+        path = os.path.join(os.fsencode(self.folder), self.index.path_of(number))
+        return path, self.labels[self.index.class_of(number)]
+
+
+def image_folder(
+    path: str | Path,
+    on_bad_image: str = "error",
+    class_names: tuple[str, ...] | None = None,
+    check_images: bool = True,
+) -> FolderSplit:
+    """Returns the images of `path/<class>/`, whose index is made when they are first used.
+
+    Args:
+        path: The folder that holds one folder a class.
+        on_bad_image: `"error"` or `"skip"`, for files that are no images.
+        class_names: The classes the network knows; by default those of the folder, sorted.
+        check_images: Whether every file is decoded once, when it is first used.
+
+    Raises:
+        DataError: If the folder does not hold what it should.
+    """
+    folder = existing(path)
+    with index_directory(folder) as directory:
+        index = current_index(directory / "index", folder)
+        names = class_names or index.class_names
+        refuse_unknown_classes(path, index.class_names, names)
+        faults = find_faults(index, folder, directory / "checks.jsonl") if check_images else {}
+    number_of = {name: number for number, name in enumerate(names)}
+    labels = np.array([number_of[name] for name in index.class_names], np.int32)
+    left_out = numbers_to_leave_out(index, faults, folder, on_bad_image)
+    return FolderSplit(folder, index, names, labels, left_out)
 
 
 def existing(path: str | Path) -> Path:
@@ -31,116 +101,11 @@ def existing(path: str | Path) -> Path:
     return folder
 
 
-def list_classes(folder: Path) -> dict[str, list[str]]:
-    """Returns the files of every class, both sorted; names that start with a dot are left out.
-
-    Raises:
-        DataError: If there are no class folders, or one of them is empty.
-    """
-    classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and _seen(entry))
-    if not classes:
-        raise DataError(
-            f"The folder {folder} holds no class folders. Put the images of every class into a "
-            f"folder of its own, such as {folder / 'cat'} and {folder / 'dog'}."
-        )
-    files_of = {entry.name: _files_below(entry) for entry in classes}
-    empty = [name for name, files in files_of.items() if not files]
-    if empty:
-        raise DataError(
-            f"There are class folders in {folder} without files: {_shortened(empty)}. Add images "
-            f"or remove the folders."
-        )
-    return files_of
-
-
-def refuse_unknown_classes(
-    folder: str | Path, classes: Iterable[str], known: tuple[str, ...]
-) -> None:
-    """Raises a `DataError` if the folder holds a class that the network does not know."""
-    unknown = [name for name in classes if name not in known]
+def refuse_unknown_classes(source: object, classes: Iterable[str], known: tuple[str, ...]) -> None:
+    """Raises a `DataError` if the data holds a class that the network does not know."""
+    unknown = sorted(set(classes) - set(known))
     if unknown:
         raise DataError(
-            f"{folder} holds classes that the training images lack: {_shortened(unknown)}. The "
-            f"classes trained on are: {_shortened(known)}."
+            f"{source} holds classes that the training images lack: {shortened(unknown)}. The "
+            f"classes trained on are: {shortened(known)}."
         )
-
-
-def check_images(files_of: dict[str, list[str]], on_bad_image: str) -> dict[str, list[str]]:
-    """Decodes every file once, so that no bad one stops a training that has begun.
-
-    Args:
-        files_of: The files of every class.
-        on_bad_image: `"error"` to refuse files that are no images, `"skip"` to leave them out.
-
-    Returns:
-        The files of every class that are images.
-
-    Raises:
-        DataError: If a file is no image and that is an error, or a class has none left.
-    """
-    files = [file for of_class in files_of.values() for file in of_class]
-    with ThreadPoolExecutor(CHECKING_THREADS) as pool:
-        faults = list(
-            track(
-                pool.map(_fault, files),
-                description="Checking images",
-                total=len(files),
-                console=console,
-                transient=True,
-            )
-        )
-    bad = {file: fault for file, fault in zip(files, faults, strict=True) if fault}
-    if not bad:
-        return files_of
-    if on_bad_image == "error":
-        first, fault = next(iter(bad.items()))
-        raise DataError(
-            f"{_counted(len(bad), 'file')} of {len(files)} cannot be read as images. The first is "
-            f"{first}: {fault}. Remove them, or pass data.on_bad_image=skip to leave them out. "
-            f"Images may be {FORMATS}."
-        )
-    logger.warning(
-        "Left out %s of %d that cannot be read as images: %s.",
-        _counted(len(bad), "file"),
-        len(files),
-        _shortened(bad),
-    )
-    good = {name: [file for file in of if file not in bad] for name, of in files_of.items()}
-    empty = [name for name, of_class in good.items() if not of_class]
-    if empty:
-        raise DataError(
-            f"Without the files that are no images, no files are left of the classes: "
-            f"{_shortened(empty)}."
-        )
-    return good
-
-
-def _fault(file: str) -> str | None:
-    """Says in words what keeps a file from being read as an image, if anything does."""
-    try:
-        decode_rgb(tf.io.read_file(file))
-    except tf.errors.OpError as error:
-        return TENSORFLOWS_CONTEXT.sub("", error.message).splitlines()[0].rstrip(". ")
-    return None
-
-
-def _files_below(folder: Path) -> list[str]:
-    return sorted(
-        str(path)
-        for path in folder.rglob("*")
-        if path.is_file() and all(_seen(Path(part)) for part in path.relative_to(folder).parts)
-    )
-
-
-def _seen(path: Path) -> bool:
-    return not path.name.startswith(".")
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def _shortened(names: Iterable[str], most: int = 5) -> str:
-    names = list(names)
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest

@@ -1,15 +1,19 @@
 """Where labelled images come from: splits, the parts of a data set to train or to test on."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
-from keras_convnext.data import folder
-from keras_convnext.data.decoding import Box, decode_rgb, decode_rgb_part, part_of
-from keras_convnext.errors import MissingPackage
+from keras_convnext.data.decoding import Box, part_of
+from keras_convnext.data.folder import FolderSplit, existing, image_folder
+from keras_convnext.data.tfds_source import tfds_split
+from keras_convnext.errors import MissingPackage, UserError
 from keras_convnext.recipe import Data
+
+TFDS = "tfds:"  # before the name of a data set, where a folder could be meant
 
 
 class Split(Protocol):
@@ -58,36 +62,56 @@ class ArraySplit:
         return f"image {index}"
 
 
-@dataclass(frozen=True)
-class FileSplit:
-    """Images in files, decoded when they are needed."""
-
-    files: list[str] = field(repr=False)
-    labels: np.ndarray
-    class_names: tuple[str, ...]
-
-    @property
-    def size(self) -> int:
-        return len(self.files)
-
-    def example(self, index: tf.Tensor, box: Box | None = None) -> tuple[tf.Tensor, tf.Tensor]:
-        encoded = tf.io.read_file(tf.gather(self.files, index))
-        image = decode_rgb(encoded) if box is None else decode_rgb_part(encoded, box)
-        return image, tf.gather(self.labels, index)
-
-    def name_of(self, index: int) -> str:
-        return self.files[index]
-
-
 def load_splits(data: Data) -> tuple[Split, Split | None]:
     """Returns the training split of a recipe's data set, and the validation split if it has one.
 
     Raises:
         DataError: If there is anything wrong with the data.
     """
+    if data.dataset is not None:
+        return tfds_splits(data.dataset, data)
     if data.path is not None:
         return image_folders(data.path, data)
     return digits(data.test_fraction, data.split_seed)
+
+
+def load_split(
+    data: str | Path,
+    split: str | None = None,
+    on_bad_image: str = "error",
+    class_names: tuple[str, ...] | None = None,
+) -> Split:
+    """Returns labelled images to evaluate on.
+
+    Args:
+        data: A folder with one folder of images a class, or `tfds:NAME`.
+        split: Of the latter, which part.
+        on_bad_image: Of the former, `"error"` or `"skip"`, for files that are no images.
+        class_names: The classes the network knows; by default those of the data.
+
+    Raises:
+        UserError: If there is anything wrong with the data.
+    """
+    if str(data).startswith(TFDS):
+        return tfds_split(str(data).removeprefix(TFDS), split, class_names=class_names)
+    if split is not None:
+        raise UserError(
+            f"`split` ({split!r}) is for data sets of TensorFlow Datasets, such as "
+            f"tfds:imagenet_v2. Received as data: {data}. Name the folder itself."
+        )
+    return image_folder(data, on_bad_image, class_names)
+
+
+def tfds_splits(name: str, data: Data) -> tuple[Split, Split | None]:
+    """Returns the splits of a data set that TensorFlow Datasets has prepared.
+
+    Raises:
+        DataError: If the data set is not there or is not one of labelled images.
+    """
+    train = tfds_split(name, data.training_split, data.path)
+    if data.validation_split is None:
+        return train, None
+    return train, tfds_split(name, data.validation_split, data.path)
 
 
 def digits(test_fraction: float = 0.2, seed: int = 0) -> tuple[ArraySplit, ArraySplit]:
@@ -114,39 +138,18 @@ def digits(test_fraction: float = 0.2, seed: int = 0) -> tuple[ArraySplit, Array
     return train, test
 
 
-def image_folders(path: str, data: Data) -> tuple[FileSplit, FileSplit | None]:
+def image_folders(path: str, data: Data) -> tuple[FolderSplit, FolderSplit | None]:
     """Returns the images of `path/train/<class>/` and `path/val/<class>/`, or what they are called.
 
     Raises:
-        DataError: If the folders do not hold what they should; see `keras_convnext.data.folder`.
+        DataError: If the folders do not hold what they should.
     """
-    root = folder.existing(path)
-    train = image_folder(root / data.training_split, data.on_bad_image)
+
+    def of(split, class_names=None):
+        return image_folder(root / split, data.on_bad_image, class_names, data.check_images)
+
+    root = existing(path)
+    train = of(data.training_split)
     if data.validation_split is None:
         return train, None
-    validation = root / data.validation_split
-    return train, image_folder(validation, data.on_bad_image, train.class_names)
-
-
-def image_folder(
-    path, on_bad_image: str = "error", class_names: tuple[str, ...] | None = None
-) -> FileSplit:
-    """Returns the images of `path/<class>/`.
-
-    Args:
-        path: The folder that holds one folder a class.
-        on_bad_image: `"error"` or `"skip"`, for files that are no images.
-        class_names: The classes the network knows; by default those of the folder, sorted.
-
-    Raises:
-        DataError: If the folder does not hold what it should.
-    """
-    files_of = folder.list_classes(folder.existing(path))
-    names = class_names or tuple(files_of)
-    folder.refuse_unknown_classes(path, files_of, names)
-    files_of = folder.check_images(files_of, on_bad_image)
-    files, labels = [], []
-    for name, of_class in files_of.items():
-        files += of_class
-        labels += [names.index(name)] * len(of_class)
-    return FileSplit(files, np.array(labels, "int32"), names)
+    return train, of(data.validation_split, train.class_names)

@@ -1,12 +1,13 @@
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
-from keras_convnext.data.folder import check_images, list_classes
-from keras_convnext.data.sources import image_folder, image_folders, load_splits
+from keras_convnext.data.folder import image_folder
+from keras_convnext.data.sources import image_folders, load_splits
 from keras_convnext.errors import DataError
 from keras_convnext.recipe import Data
 
@@ -24,13 +25,23 @@ def broken(tmp_path, write_images):
     return tmp_path
 
 
+def labels(split):
+    found = [split.example(tf.constant(index, tf.int64))[1] for index in range(split.size)]
+    assert all(label.dtype == tf.int32 and label.shape == () for label in found)
+    return [int(label) for label in found]
+
+
+def names(split):
+    return [split.name_of(index) for index in range(split.size)]
+
+
 def test_classes_are_sorted_and_numbered(tmp_path, write_images):
     write_images(tmp_path, {"zebra/1.png": 0, "Ant/1.png": 1, "bee/2.png": 2, "bee/10.png": 3})
     split = image_folder(tmp_path)
     assert split.class_names == ("Ant", "bee", "zebra")
-    assert split.labels.tolist() == [0, 1, 1, 2]
-    assert split.labels.dtype == np.int32
-    assert [split.name_of(i) for i in range(4)] == [
+    assert split.size == 4
+    assert labels(split) == [0, 1, 1, 2]
+    assert names(split) == [
         str(tmp_path / name) for name in ("Ant/1.png", "bee/10.png", "bee/2.png", "zebra/1.png")
     ]
 
@@ -44,12 +55,12 @@ def test_images_are_those_in_the_files(tmp_path, write_images):
 
 
 def test_formats_may_be_mixed(tmp_path, write_images):
-    names = ["a.png", "b.jpg", "c.JPEG", "d.bmp", "e.webp", "f.gif", "no_extension"]
-    write_images(tmp_path, {f"cat/{name}": 50 for name in names if name != "no_extension"})
+    files = ["a.png", "b.jpg", "c.JPEG", "d.bmp", "e.webp", "f.gif", "no_extension"]
+    write_images(tmp_path, {f"cat/{name}": 50 for name in files if name != "no_extension"})
     (tmp_path / "cat/no_extension").write_bytes((tmp_path / "cat/a.png").read_bytes())
     split = image_folder(tmp_path)
-    assert [name.rsplit("/")[-1] for name in split.files] == names
-    assert {split.example(tf.constant(i))[0].shape for i in range(len(names))} == {(20, 16, 3)}
+    assert [name.rsplit("/")[-1] for name in names(split)] == files
+    assert {split.example(tf.constant(i))[0].shape for i in range(len(files))} == {(20, 16, 3)}
 
 
 def test_names_may_hold_spaces_and_any_letters(tmp_path, write_images):
@@ -61,21 +72,21 @@ def test_names_may_hold_spaces_and_any_letters(tmp_path, write_images):
 
 def test_folders_inside_a_class_belong_to_it(tmp_path, write_images):
     write_images(tmp_path, {"cat/1.png": 0, "cat/black/young/1.png": 1, "dog/1.png": 2})
-    assert image_folder(tmp_path).labels.tolist() == [0, 0, 1]
+    assert labels(image_folder(tmp_path)) == [0, 0, 1]
 
 
 def test_hidden_files_and_folders_are_ignored(tmp_path, write_images):
     write_images(tmp_path, {"cat/1.png": 0, ".cache/1.png": 1, "cat/.thumbnails/1.png": 2})
     (tmp_path / "cat/.DS_Store").write_bytes(b"none")
     (tmp_path / "readme.txt").write_text("beside the classes")
-    assert list_classes(tmp_path) == {"cat": [str(tmp_path / "cat/1.png")]}
+    assert names(image_folder(tmp_path)) == [str(tmp_path / "cat/1.png")]
 
 
 def test_both_parts_are_loaded(tmp_path, write_images):
     write_images(tmp_path, {**BOTH, "train/eel/1.png": 7})  # a class that val lacks is no error
     train, val = load_splits(Data(source="folder", path=str(tmp_path)))
     assert train.class_names == val.class_names == ("cat", "dog", "eel")
-    assert val.labels.tolist() == [0, 1]
+    assert labels(val) == [0, 1]
 
 
 @pytest.mark.parametrize("missing", ["", "train", "val"])
@@ -157,7 +168,8 @@ def test_a_fault_is_told_without_tensorflows_words(tmp_path, write_images, conte
 def test_files_that_are_no_images_are_skipped_on_request(broken, caplog):
     with caplog.at_level(logging.WARNING):
         split = image_folder(broken, on_bad_image="skip")
-    assert split.labels.tolist() == [0, 0, 1]
+    assert labels(split) == [0, 0, 1]
+    assert [Path(name).name for name in names(split)] == ["1.png", "2.png", "1.png"]
     assert "Left out 2 files of 5" in caplog.text
     assert "notes.txt" in caplog.text and "cut.png" in caplog.text
 
@@ -168,12 +180,69 @@ def test_a_class_without_any_image_is_refused_even_when_skipping(broken):
         image_folder(broken, on_bad_image="skip")
 
 
-def test_good_images_are_passed_on_as_they_are(tmp_path, write_images):
-    files_of = list_classes(write_images(tmp_path, {"cat/1.png": 0, "dog/1.png": 1}))
-    assert check_images(files_of, "error") == files_of
+def test_a_link_to_a_file_is_followed_and_a_broken_one_is_no_file(tmp_path, write_images):
+    write_images(tmp_path / "data", {"cat/1.png": 0})
+    write_images(tmp_path, {"elsewhere/2.png": 50, "elsewhere/dark/3.png": 60})
+    (tmp_path / "data/cat/gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "data/cat/2.png").symlink_to(tmp_path / "elsewhere/2.png")
+    (tmp_path / "data/cat/deeper").symlink_to(tmp_path / "elsewhere/dark")  # of folders, none
+    (tmp_path / "data/dog").symlink_to(tmp_path / "elsewhere")  # but a class may be one
+    split = image_folder(tmp_path / "data")
+    expected = ["cat/1.png", "cat/2.png", "dog/2.png", "dog/dark/3.png"]
+    assert names(split) == [str(tmp_path / "data" / name) for name in expected]
+    assert labels(split) == [0, 0, 1, 1]
 
 
-def test_a_file_that_may_not_be_read_is_named(tmp_path, write_images):
-    write_images(tmp_path, {"cat/1.png": 0})
-    (tmp_path / "cat/gone.png").symlink_to(tmp_path / "nowhere.png")  # a broken link is no file
-    assert image_folder(tmp_path).labels.tolist() == [0]
+def test_the_order_is_that_of_the_paths(tmp_path):
+    for name in ("b.png", "b/c.png", "b-a.png", "B.png", "a/z/1.png", "a/b.png", "ä.png", "z.png"):
+        (tmp_path / "cat" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "cat" / name).write_bytes(b"")
+    split = image_folder(tmp_path, check_images=False)
+    assert names(split) == sorted(str(path) for path in tmp_path.rglob("*.png"))
+
+
+def test_a_recipe_may_call_the_parts_otherwise_or_have_no_validation_images(tmp_path, write_images):
+    write_images(tmp_path, {"a/cat/1.png": 0, "b/cat/1.png": 0, "b/cat/2.png": 0})
+    settings = {"source": "folder", "path": str(tmp_path), "training_split": "a"}
+    train, val = load_splits(Data(**settings, validation_split="b"))
+    assert (train.size, val.size) == (1, 2)
+    train, val = load_splits(Data(**settings, validation_split=None))
+    assert train.size == 1 and val is None
+
+
+def test_files_need_not_be_checked(broken):
+    data = {"source": "folder", "path": str(broken.parent), "check_images": False}
+    split, _ = load_splits(Data(**data, training_split=broken.name, validation_split=None))
+    assert split.size == 5
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        split.example(tf.constant(2))
+
+
+def test_a_validation_class_is_numbered_as_in_training(tmp_path, write_images):
+    write_images(tmp_path, {"eel/1.png": 0, "dog/1.png": 0, "dog/2.png": 0})
+    split = image_folder(tmp_path, class_names=("ant", "dog", "cat", "eel"))
+    assert split.class_names == ("ant", "dog", "cat", "eel")
+    assert labels(split) == [1, 1, 3]
+
+
+def test_images_are_looked_up_in_parallel_inside_a_pipeline(tmp_path, write_images):
+    write_images(tmp_path, {f"{name}/{n}.png": 20 * n for name in "ab" for n in range(8)})
+    (tmp_path / "a/5.png").write_text("no image")
+    split = image_folder(tmp_path, on_bad_image="skip")
+    dataset = tf.data.Dataset.range(split.size).map(split.example, num_parallel_calls=4)
+    assert dataset.element_spec[0].shape == (None, None, 3)
+    for index, (image, label) in enumerate(dataset.as_numpy_iterator()):
+        path = Path(split.name_of(index))
+        np.testing.assert_array_equal(image, np.asarray(Image.open(path)))
+        assert split.class_names[label] == path.parent.name
+
+
+def test_a_part_of_an_image_can_be_had(tmp_path, write_images):
+    write_images(tmp_path, {"cat/1.png": 50, "cat/2.jpg": 150})
+    split = image_folder(tmp_path)
+    for index in range(2):
+        part, _ = split.example(
+            tf.constant(index), lambda height, width: tf.stack([2, width - 6, height - 9, 5])
+        )
+        whole = np.asarray(Image.open(split.name_of(index)))
+        np.testing.assert_array_equal(part, whole[2 : 2 + 20 - 9, 10:15])

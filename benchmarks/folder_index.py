@@ -1,0 +1,123 @@
+"""Memory and time that the index of a folder of images takes, at the size of ImageNet-22K.
+
+    python benchmarks/folder_index.py --save
+
+Writes an index of 14 million names that are made up, in 21,841 classes, and looks some up; and
+makes 100,000 empty files in 1,000 folders and lists them. Each is done in a process of its own,
+whose resident memory before and at its peak are given. Mapped pages count, but are the system's:
+processes share them, and it takes them back where memory is short.
+The last line of output is one JSON document; `--save` also writes it to
+`benchmarks/results/folder_index.json`.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from keras_convnext import imagenet
+from keras_convnext.data.folder_index import ClassFolder, FolderIndex, current_index, write_index
+
+RESULT = Path(__file__).parent / "results" / "folder_index.json"
+FILES = 14_000_000
+LOOK_UPS = 100_000
+TREE = (1_000, 100)  # folders, and files in each
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--save", action="store_true", help=f"write to {RESULT}")
+    parser.add_argument("--only", choices=MEASUREMENTS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.only:
+        with tempfile.TemporaryDirectory() as name:
+            print(json.dumps(MEASUREMENTS[arguments.only](Path(name))))
+        return
+    document = {"benchmark": "folder_index", "date": date.today().isoformat()}
+    for name in MEASUREMENTS:
+        process = subprocess.run(
+            [sys.executable, __file__, "--only", name], stdout=subprocess.PIPE, check=True
+        )
+        document[name] = json.loads(process.stdout)
+    Console(stderr=True).print(document)
+    if arguments.save:
+        RESULT.write_text(json.dumps(document, indent=2) + "\n")
+    print(json.dumps(document))
+
+
+def made_up(directory: Path) -> dict:
+    before, started = peak(), time.perf_counter()
+    write_index(directory, names_of_imagenet_22k(), 0)
+    written = time.perf_counter() - started
+    after_writing = peak()
+    started = time.perf_counter()
+    index = FolderIndex(directory)
+    opened = time.perf_counter() - started
+    numbers = np.random.default_rng(0).integers(0, index.size, LOOK_UPS).tolist()
+    started = time.perf_counter()
+    for number in numbers:
+        index.path_of(number)
+    looked_up = time.perf_counter() - started
+    return {
+        "classes": len(index.class_names),
+        "files": index.size,
+        "bytes_on_disk": sum(path.stat().st_size for path in directory.iterdir()),
+        "seconds_to_write": written,
+        "seconds_to_open": opened,
+        "seconds_a_look_up": looked_up / LOOK_UPS,
+        "resident_bytes_before": before,
+        "more_at_the_peak_of_writing": after_writing - before,
+        "more_at_the_peak_of_looking_up": peak() - before,
+    }
+
+
+def names_of_imagenet_22k():
+    synsets = sorted(imagenet.synsets(21841))
+    for place, synset in enumerate(synsets):
+        count = FILES // len(synsets) + (place < FILES % len(synsets))
+        files = sorted(f"{synset}_{number}.JPEG" for number in range(10_000, 10_000 + count))
+        yield ClassFolder(synset, files, {synset: 1_600_000_000_000_000_000 + place})
+
+
+def on_disk(directory: Path) -> dict:
+    folders, files = TREE
+    for folder in range(folders):
+        path = directory / "images" / f"n{folder:08}"
+        path.mkdir(parents=True)
+        for file in range(files):
+            (path / f"n{folder:08}_{file}.JPEG").touch()
+    time.sleep(3)  # until the folders' times can be trusted
+    before, started = peak(), time.perf_counter()
+    index = current_index(directory / "index", directory / "images")
+    listed = time.perf_counter() - started
+    started = time.perf_counter()
+    current_index(directory / "index", directory / "images")
+    again = time.perf_counter() - started
+    return {
+        "classes": folders,
+        "files": index.size,
+        "seconds_to_list": listed,
+        "seconds_a_file": listed / index.size,
+        "seconds_to_see_that_nothing_changed": again,
+        "more_at_the_peak": peak() - before,
+    }
+
+
+def peak() -> int:
+    """Returns the greatest resident memory of this process until now, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+MEASUREMENTS = {"made_up": made_up, "on_disk": on_disk}
+
+
+if __name__ == "__main__":
+    main()

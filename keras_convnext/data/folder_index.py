@@ -1,0 +1,224 @@
+"""What is in a folder of class folders, in files that are mapped and not read.
+
+ImageNet-22K is 14 million files: as Python's strings they would take gigabytes in every process. So
+only one class is ever listed in memory; its names go to the end of one file of bytes, and where
+each begins, to another.
+"""
+
+import bisect
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from rich.progress import track
+
+from keras_convnext.console import console
+from keras_convnext.data.index_cache import replace_directory
+from keras_convnext.data.wording import shortened
+from keras_convnext.errors import DataError
+
+VERSION = 1
+# So new, a folder may change once more without its time telling: a clock's tick is 2 s at worst.
+TOO_NEW = 2 * 10**9
+CHANGED = -1
+
+
+class ClassFolder(NamedTuple):
+    """What one class holds.
+
+    Attributes:
+        name: Of its folder.
+        files: Their paths below it, sorted.
+        times: When the folder and every one below it changed, in nanoseconds, by their paths.
+    """
+
+    name: str
+    files: list[str]
+    times: dict[str, int]
+
+
+class FolderIndex:
+    """The files of a folder of class folders, by number.
+
+    Args:
+        directory: What `write_index` has filled.
+
+    Raises:
+        OSError: If there is no index.
+        ValueError: If it is damaged or another version's.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        description = json.loads((directory / "index.json").read_text())
+        if description["version"] != VERSION:
+            raise ValueError("an index of another version")
+        self.time: int = description["time"]
+        self.class_names: tuple[str, ...] = tuple(description["classes"])
+        self.ends: list[int] = description["ends"]
+        self.times: list[dict[str, int]] = description["times"]
+        self._starts = np.asarray(np.memmap(directory / "starts", np.int64, "r"))
+        self._names = np.asarray(np.memmap(directory / "names", np.uint8, "r"))
+        if len(self._starts) != self.size + 1 or self._starts[-1] != len(self._names):
+            raise ValueError("an index that was cut off")
+
+    @property
+    def size(self) -> int:
+        """How many files there are."""
+        return self.ends[-1]
+
+    def files_of(self, place: int) -> range:
+        """Returns the numbers of a class's files."""
+        return range(self.ends[place - 1] if place else 0, self.ends[place])
+
+    def class_of(self, number: int) -> int:
+        """Returns which class a file is of."""
+        return bisect.bisect_right(self.ends, number)
+
+    def path_of(self, number: int) -> bytes:
+        """Returns a file's path below the folder."""
+        name = self._names[self._starts[number] : self._starts[number + 1]].tobytes()
+        return os.fsencode(self.class_names[self.class_of(number)]) + b"/" + name
+
+
+def current_index(directory: Path, folder: Path) -> FolderIndex:
+    """Returns the index of a folder, made anew if the folder or one below it has changed.
+
+    Args:
+        directory: Where the index is kept; see `index_directory`.
+        folder: The folder of class folders.
+
+    Raises:
+        DataError: If the folder holds no classes, or one of them no files, or the index cannot be
+            written.
+    """
+    before = _kept(directory)
+    if before is not None and _is_current(before, folder):
+        return before
+    replace_directory(
+        directory, lambda fresh: write_index(fresh, list_classes(folder), _time_of(folder))
+    )
+    return FolderIndex(directory)
+
+
+def _kept(directory):
+    try:
+        return FolderIndex(directory)
+    except (OSError, ValueError):
+        return None
+
+
+def _is_current(index, folder):
+    try:
+        return _is_from(index.time, folder) and all(
+            _is_from(time, folder / path) for times in index.times for path, time in times.items()
+        )
+    except FileNotFoundError:
+        return False
+
+
+def _is_from(recorded, path):
+    return recorded != CHANGED and recorded == os.stat(path).st_mtime_ns
+
+
+def _time_of(path):
+    changed = os.stat(path).st_mtime_ns
+    return CHANGED if time.time_ns() - changed < TOO_NEW else changed
+
+
+def list_classes(folder: Path) -> Iterator[ClassFolder]:
+    """Lists a folder of class folders, one class at a time, both sorted.
+
+    Names that start with a dot are left out; what lies in folders below a class belongs to it.
+
+    Raises:
+        DataError: If there are no class folders, or one of them holds no files.
+    """
+    names = _class_names(folder)
+    empty = []
+    for name in track(names, "Listing images", console=console, transient=True):
+        listed = _list_class(folder, name)
+        if not listed.files:
+            empty.append(name)
+        yield listed
+    if empty:
+        raise DataError(
+            f"There are class folders in {folder} without files: {shortened(empty)}. Add images or "
+            f"remove the folders."
+        )
+
+
+def _class_names(folder):
+    with _readable(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir() and _is_seen(entry))
+    if not names:
+        raise DataError(
+            f"The folder {folder} holds no class folders. Put the images of every class into a "
+            f"folder of its own, such as {folder / 'cat'} and {folder / 'dog'}."
+        )
+    return names
+
+
+def _list_class(folder, name):
+    files: list[str] = []
+    times: dict[str, int] = {}
+    waiting = [name]
+    while waiting:
+        below = waiting.pop()
+        times[below] = _time_of(folder / below)  # before it is listed, lest a change goes unseen
+        with _readable(folder / below) as entries:
+            for entry in filter(_is_seen, entries):
+                path = f"{below}/{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(path)
+                elif entry.is_file():
+                    files.append(path.removeprefix(f"{name}/"))
+    return ClassFolder(name, sorted(files), times)
+
+
+@contextlib.contextmanager
+def _readable(folder):
+    try:
+        with os.scandir(folder) as entries:
+            yield entries
+    except OSError as error:
+        raise DataError(f"The folder {folder} cannot be read: {error.strerror}.") from error
+
+
+def _is_seen(entry):
+    return not entry.name.startswith(".")
+
+
+def write_index(directory: Path, classes: Iterable[ClassFolder], time_of_folder: int) -> None:
+    """Writes an index from what is listed, of which it holds one class at a time.
+
+    Args:
+        directory: Where to, an empty directory.
+        classes: The classes, sorted by their names.
+        time_of_folder: When the folder of all of them changed, in nanoseconds.
+    """
+    names, ends, times = [], [], []
+    files = written = 0
+    with (directory / "names").open("wb") as all_names, (directory / "starts").open("wb") as starts:
+        np.zeros(1, np.int64).tofile(starts)
+        for listed in classes:
+            encoded = [os.fsencode(file) for file in listed.files]
+            all_names.write(b"".join(encoded))
+            (written + np.cumsum([len(name) for name in encoded], dtype=np.int64)).tofile(starts)
+            written = all_names.tell()
+            files += len(encoded)
+            names.append(listed.name)
+            ends.append(files)
+            times.append(listed.times)
+    description = {
+        "version": VERSION,
+        "time": time_of_folder,
+        "classes": names,
+        "ends": ends,
+        "times": times,
+    }
+    (directory / "index.json").write_text(json.dumps(description))
