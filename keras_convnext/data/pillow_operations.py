@@ -5,6 +5,11 @@ by blending is equal to Pillow in every value. What resamples computes in `float
 `float64`, and differs by 1 where that moves a value across a whole number. KerasCV's operations of
 these names compute something else: they blend without rounding, and do not resample bicubically.
 
+TensorFlow does most of this at memory speed, but for three things that take ten times as long on a
+processor: `tf.where` on images, broadcasting along the innermost axis, and fetching every value by
+an index of its own. So masks are multiplied with, what differs by channel is repeated for a whole
+row of the image, and pixels are fetched in one piece with their neighbours.
+
 The functions take their arguments as scalar tensors or numbers. Source: Pillow's `ImageOps.py`,
 `ImageEnhance.py`, `Blend.c`, `Filter.c` and `Geometry.c`.
 """
@@ -12,15 +17,15 @@ The functions take their arguments as scalar tensors or numbers. Source: Pillow'
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
+
+from keras_convnext.data.affine import BICUBIC, affine
 
 # What stands where a moved image leaves its frame: ImageNet's mean colour, as in timm.
 FILL = (124, 116, 104)
 # Weights of red, green and blue in Pillow's grey, of 2**16.
 GREY = (19595, 38470, 7471)
-# Pixels, from the one left of (or above) a point, that a cubic through the point takes.
-CUBIC = (-1, 0, 1, 2)
-ITSELF = (0,)
 
 
 def autocontrast(image: tf.Tensor) -> tf.Tensor:
@@ -28,14 +33,19 @@ def autocontrast(image: tf.Tensor) -> tf.Tensor:
     flat = tf.reshape(image, (-1, 3))
     low = tf.cast(tf.reduce_min(flat, axis=0), tf.float64)
     high = tf.cast(tf.reduce_max(flat, axis=0), tf.float64)
-    scale = 255 / tf.maximum(high - low, 1)
-    table = tf.range(256, dtype=tf.float64)[:, None] * scale - low * scale
-    return _look_up(image, tf.where(high > low, table, _unchanged(tf.float64)))
+    is_stretched = high > low
+    scale = tf.where(is_stretched, 255 / tf.maximum(high - low, 1), 1)
+    offset = tf.where(is_stretched, low * scale, 0)
+    rows = tf.cast(_as_rows(image), tf.float64)
+    stretched = rows * _for_a_row(scale, image) - _for_a_row(offset, image)
+    return tf.reshape(tf.cast(stretched, tf.uint8), tf.shape(image))
 
 
 def equalize(image: tf.Tensor) -> tf.Tensor:
     """Spreads the values of each channel so that all are about as frequent."""
-    counts = tf.math.bincount(tf.reshape(_places(image), (-1,)), minlength=768, maxlength=768)
+    # Where each value stands in a flattened table of shape (256, 3).
+    places = 3 * tf.cast(_as_rows(image), tf.int32) + _for_a_row(tf.range(3), image)
+    counts = tf.math.bincount(tf.reshape(places, (-1,)), minlength=768, maxlength=768)
     counts = tf.reshape(counts, (256, 3))
     values = tf.range(256)[:, None]
     greatest = tf.reduce_max(tf.where(counts > 0, values, 0), axis=0)
@@ -43,7 +53,9 @@ def equalize(image: tf.Tensor) -> tf.Tensor:
     step = (tf.reduce_sum(counts, axis=0) - of_greatest) // 255
     below = tf.cumsum(counts, axis=0, exclusive=True)
     table = (step // 2 + below) // tf.maximum(step, 1)
-    return _look_up(image, tf.where(step > 0, table, _unchanged(tf.int32)))
+    table = tf.where(step > 0, tf.minimum(table, 255), values)
+    table = tf.reshape(tf.cast(table, tf.uint8), (-1,))
+    return tf.reshape(tf.gather(table, places), tf.shape(image))
 
 
 def invert(image: tf.Tensor) -> tf.Tensor:
@@ -59,23 +71,25 @@ def posterize(image: tf.Tensor, bits) -> tf.Tensor:
 
 def solarize(image: tf.Tensor, threshold) -> tf.Tensor:
     """Inverts the values from `threshold` on; 256 leaves all as they are."""
-    return tf.where(tf.cast(image, tf.int32) < threshold, image, 255 - image)
+    is_inverted = tf.cast(image, tf.float32) >= tf.cast(threshold, tf.float32)
+    # All bits of a value turned over are the value taken from 255.
+    return tf.bitwise.bitwise_xor(image, 255 * tf.cast(is_inverted, tf.uint8))
 
 
 def solarize_add(image: tf.Tensor, addend) -> tf.Tensor:
     """Adds a whole number to the values below 128, up to 255. Source: timm's `solarize_add`."""
     # No sum exceeds 255, as the addend is at most 128.
-    return tf.where(image < 128, image + tf.cast(addend, tf.uint8), image)
+    return image + tf.cast(image < 128, tf.uint8) * tf.cast(addend, tf.uint8)
 
 
 def color(image: tf.Tensor, factor) -> tf.Tensor:
     """Blends with the grey image: 0 is grey, 1 the image, more is more colourful."""
-    return _blend(_grey(image)[..., None], image, factor)
+    return _blend(tf.reshape(_grey(image, channels=3), tf.shape(image)), image, factor)
 
 
 def contrast(image: tf.Tensor, factor) -> tf.Tensor:
     """Blends with the mean grey: 0 is all grey, 1 the image, more has more contrast."""
-    grey = _grey(image)
+    grey = _grey(image, channels=1)
     total = tf.reduce_sum(tf.cast(grey, tf.int64))
     pixels = tf.size(grey, tf.int64)
     return _blend((2 * total + pixels) // (2 * pixels), image, factor)
@@ -93,60 +107,69 @@ def sharpness(image: tf.Tensor, factor) -> tf.Tensor:
     sums = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * pixels[1:-1, 1:-1]
     # Pillow smooths no pixel at the edge; there, blending gives the image itself.
     inner = _blend(tf.floor(sums / 13 + 0.5), image[1:-1, 1:-1], factor)
-    middle = tf.concat([image[1:-1, :1], inner, image[1:-1, -1:]], axis=1)
-    return tf.ensure_shape(tf.concat([image[:1], middle, image[-1:]], axis=0), image.shape)
+    middle = image[1:-1]
+    # An image one pixel high or wide has no second edge.
+    middle = tf.concat([middle[:, :1], inner, middle[:, 1:][:, -1:]], axis=1)
+    return tf.ensure_shape(tf.concat([image[:1], middle, image[1:][-1:]], axis=0), image.shape)
 
 
-def rotate(image: tf.Tensor, degrees) -> tf.Tensor:
-    """Turns the image counter-clockwise about its centre; bicubic, the size stays."""
+def rotate(
+    image: tf.Tensor, degrees, kernel: np.ndarray = BICUBIC, fill: Sequence[int] = FILL
+) -> tf.Tensor:
+    """Turns the image counter-clockwise about its centre; the size stays."""
     angle = -tf.cast(degrees, tf.float64) * (math.pi / 180)
     cosine, sine = tf.cos(angle), tf.sin(angle)
     height, width = (tf.cast(side, tf.float64) / 2 for side in _size(image))
     x_row = (cosine, sine, width - cosine * width - sine * height)
     y_row = (-sine, cosine, height + sine * width - cosine * height)
-    return _affine(image, x_row, y_row, rows=CUBIC, columns=CUBIC)
+    return affine(image, x_row, y_row, kernel, fill)
 
 
-def shear_x(image: tf.Tensor, factor) -> tf.Tensor:
-    """Moves each row to the left by `factor` times its height; bicubic."""
-    return _affine(image, (1, factor, 0), (0, 1, 0), rows=ITSELF, columns=CUBIC)
+def shear_x(
+    image: tf.Tensor, factor, kernel: np.ndarray = BICUBIC, fill: Sequence[int] = FILL
+) -> tf.Tensor:
+    """Moves each row to the left by `factor` times its distance from the top."""
+    return affine(image, (1, factor, 0), None, kernel, fill)
 
 
-def shear_y(image: tf.Tensor, factor) -> tf.Tensor:
-    """Moves each column up by `factor` times its distance from the left; bicubic."""
-    return _affine(image, (1, 0, 0), (factor, 1, 0), rows=CUBIC, columns=ITSELF)
+def shear_y(
+    image: tf.Tensor, factor, kernel: np.ndarray = BICUBIC, fill: Sequence[int] = FILL
+) -> tf.Tensor:
+    """Moves each column up by `factor` times its distance from the left."""
+    return _transpose(shear_x(_transpose(image), factor, kernel, fill))
 
 
-def translate_x(image: tf.Tensor, share) -> tf.Tensor:
-    """Moves the image to the left by a share of its width; bicubic."""
-    pixels = share * tf.cast(_size(image)[1], tf.float64)
-    return _affine(image, (1, 0, pixels), (0, 1, 0), rows=ITSELF, columns=CUBIC)
+def translate_x(
+    image: tf.Tensor, pixels, kernel: np.ndarray = BICUBIC, fill: Sequence[int] = FILL
+) -> tf.Tensor:
+    """Moves the image to the left by a number of pixels, which need not be whole."""
+    return affine(image, (1, 0, pixels), None, kernel, fill)
 
 
-def translate_y(image: tf.Tensor, share) -> tf.Tensor:
-    """Moves the image up by a share of its height; bicubic."""
-    pixels = share * tf.cast(_size(image)[0], tf.float64)
-    return _affine(image, (1, 0, 0), (0, 1, pixels), rows=CUBIC, columns=ITSELF)
+def translate_y(
+    image: tf.Tensor, pixels, kernel: np.ndarray = BICUBIC, fill: Sequence[int] = FILL
+) -> tf.Tensor:
+    """Moves the image up by a number of pixels, which need not be whole."""
+    return _transpose(translate_x(_transpose(image), pixels, kernel, fill))
 
 
-def _places(image):
-    """Returns where each value stands in a flattened table of shape `(256, 3)`."""
-    return tf.cast(image, tf.int32) * 3 + tf.range(3)
+def _as_rows(image):
+    """Returns an image as a matrix of one row of values for each row of pixels."""
+    height, width = _size(image)
+    return tf.reshape(image, (height, 3 * width))
 
 
-def _unchanged(dtype):
-    return tf.range(256, dtype=dtype)[:, None]
+def _for_a_row(of_channels, image):
+    """Repeats three values for the pixels of a row."""
+    return tf.tile(of_channels, [_size(image)[1]])
 
 
-def _look_up(image, table):
-    """Replaces values by those of a table `(256, 3)`, cut off to whole numbers from 0 to 255."""
-    table = tf.cast(tf.clip_by_value(table, 0, 255), tf.uint8)
-    return tf.gather(tf.reshape(table, (-1,)), _places(image))
-
-
-def _grey(image):
-    weighted = tf.reduce_sum(tf.cast(image, tf.int32) * GREY, axis=-1)
-    return tf.bitwise.right_shift(weighted + 2**15, 16)
+def _grey(image, channels):
+    """Returns Pillow's grey of every pixel, so many times over: `float32`, `(pixels, channels)`."""
+    weights = np.repeat(np.array(GREY, "float32")[:, None], channels, axis=1)
+    # Exact: all sums are whole numbers below 2**24.
+    weighted = tf.matmul(tf.reshape(tf.cast(image, tf.float32), (-1, 3)), weights)
+    return tf.floor((weighted + 2**15) / 2**16)
 
 
 def _blend(start, image, factor):
@@ -156,64 +179,8 @@ def _blend(start, image, factor):
     return tf.cast(tf.clip_by_value(blended, 0, 255), tf.uint8)
 
 
-def _affine(
-    image: tf.Tensor, x_row: Sequence, y_row: Sequence, rows: Sequence, columns: Sequence
-) -> tf.Tensor:
-    """Fetches every pixel from where an affine map says, as Pillow's `transform` with `BICUBIC`.
-
-    Args:
-        image: The image.
-        x_row: Factors of x and y and the addend that give where to fetch from, horizontally.
-        y_row: The same vertically.
-        rows: `CUBIC`, or `ITSELF` where no pixel moves by fractions vertically.
-        columns: The same horizontally.
-    """
-    height, width = _size(image)
-    y = (tf.range(tf.cast(height, tf.float64), dtype=tf.float64) + 0.5)[:, None]
-    x = tf.range(tf.cast(width, tf.float64), dtype=tf.float64) + 0.5
-    from_x = x_row[0] * x + x_row[1] * y + x_row[2]
-    from_y = y_row[0] * x + y_row[1] * y + y_row[2]
-    is_inside = (from_x >= 0) & (from_x < tf.cast(width, tf.float64))
-    is_inside &= (from_y >= 0) & (from_y < tf.cast(height, tf.float64))
-
-    left, x_rest = _whole_and_rest(from_x - 0.5)
-    top, y_rest = _whole_and_rest(from_y - 0.5)
-    near_x = tf.stack([tf.clip_by_value(left + column, 0, width - 1) for column in columns])
-    near_y = tf.stack([tf.clip_by_value(top + row, 0, height - 1) for row in rows])
-    values = _gather_pixels(image, near_y[:, None] * width + near_x)
-    in_rows = [_interpolate(tf.unstack(row), x_rest) for row in tf.unstack(values)]
-    values = _interpolate(in_rows, y_rest)
-    moved = tf.cast(tf.clip_by_value(values, 0, 255), tf.uint8)[..., :3]
-    moved = tf.where(is_inside[..., None], moved, tf.constant(FILL, tf.uint8))
-    return tf.ensure_shape(moved, image.shape)
-
-
-def _whole_and_rest(coordinates):
-    whole = tf.floor(coordinates)
-    return tf.cast(whole, tf.int32), tf.cast(coordinates - whole, tf.float32)[..., None]
-
-
-def _gather_pixels(image, places):
-    """Returns the pixels at places of the flattened image: `float32`, `(*places, 4)`.
-
-    Four bytes make one number, as TensorFlow gathers numbers several times faster than slices of
-    three; the fourth is 0.
-    """
-    numbers = tf.reshape(tf.bitcast(tf.pad(image, ((0, 0), (0, 0), (0, 1))), tf.int32), (-1,))
-    return tf.cast(tf.bitcast(tf.gather(numbers, places), tf.uint8), tf.float32)
-
-
-def _interpolate(values, rest):
-    """Puts Pillow's cubic through four values, in its order of operations; or takes the only one.
-
-    `rest` is how far from the second to the third the result stands, from 0 to 1.
-    """
-    if len(values) == 1:
-        return values[0]
-    first, second, third, fourth = values
-    cube = second - first - third + fourth
-    square = 2 * (first - second) + third - fourth
-    return second + rest * (third - first + rest * (square + rest * cube))
+def _transpose(image):
+    return tf.transpose(image, (1, 0, 2))
 
 
 def _size(image):

@@ -107,7 +107,7 @@ def random_crop(image: tf.Tensor, padding: int, seed: tf.Tensor) -> tf.Tensor:
 def random_flip(image: tf.Tensor, probability: float, seed: tf.Tensor) -> tf.Tensor:
     """Mirrors an image left to right with a probability; the same seed decides the same."""
     flips = tf.random.stateless_uniform((), seed) < probability
-    return tf.cond(flips, lambda: image[:, ::-1], lambda: image)
+    return tf.cond(flips, lambda: tf.reverse(image, [1]), lambda: image)
 
 
 def resize(image: tf.Tensor, height, width) -> tf.Tensor:
@@ -118,13 +118,22 @@ def resize(image: tf.Tensor, height, width) -> tf.Tensor:
     the pictures tested. The horizontal pass comes first, as in every Pillow before 13, with which
     the published networks were trained.
     """
-    return _resize_pass(_resize_pass(image, _size(image)[0], width), height, width)
+    columns = _resize_rows(tf.transpose(image, (1, 0, 2)), width)
+    return _resize_rows(tf.transpose(columns, (1, 0, 2)), height)
 
 
-def _resize_pass(image, height, width):
-    resized = tf.image.resize(image, (height, width), method="bicubic", antialias=True)
+def _resize_rows(image, height):
+    """Resizes vertically.
+
+    TensorFlow always resizes in both directions; a row is handed to it as one pixel of many
+    channels, so that the horizontal one has nothing to do.
+    """
+    _, width, channels = tf.unstack(tf.shape(image))
+    rows = tf.reshape(image, (1, -1, 1, width * channels))
+    resized = tf.image.resize(rows, (height, 1), method="bicubic", antialias=True)
     # Halves go up, as in Pillow; `tf.round` takes them to the even neighbour.
-    return tf.clip_by_value(tf.floor(resized + 0.5), 0.0, 255.0)
+    resized = tf.clip_by_value(tf.floor(resized + 0.5), 0.0, 255.0)
+    return tf.reshape(resized, (height, width, 3))
 
 
 def _size(image):

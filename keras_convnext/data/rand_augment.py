@@ -142,17 +142,21 @@ def shear_y(image, level):
 
 def translate_x(image, level):
     """Moves the image by up to 0.45 of its width."""
-    return pillow.translate_x(image, 0.45 * level)
+    return pillow.translate_x(image, 0.45 * level * _length(image, 1))
 
 
 def translate_y(image, level):
     """Moves the image by up to 0.45 of its height."""
-    return pillow.translate_y(image, 0.45 * level)
+    return pillow.translate_y(image, 0.45 * level * _length(image, 0))
 
 
 def _whole(number):
     """Cuts the fraction off."""
     return tf.cast(number, tf.int32)
+
+
+def _length(image, axis):
+    return tf.cast(tf.shape(image)[axis], tf.float64)
 
 
 def _enhancement(level):

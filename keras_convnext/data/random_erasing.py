@@ -64,10 +64,16 @@ def draw_box(height, width, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 def _erase(image, box, seed):
     top, left, height, width = tf.unstack(box)
-    noise = tf.random.stateless_normal(tf.stack([height, width, 3]), seed)
-    noise = 255 * (imagenet.MEAN + noise * imagenet.STD)
-    shape = tf.shape(image)
-    below, right = shape[0] - top - height, shape[1] - left - width
-    around = [[top, below], [left, right], [0, 0]]
-    is_kept = tf.pad(tf.zeros_like(noise, tf.bool), around, constant_values=True)
-    return tf.ensure_shape(tf.where(is_kept, image, tf.pad(noise, around)), image.shape)
+    noise = tf.reshape(_noise(height, width, seed), (height, width, 3))
+    rows = image[top : top + height]
+    rows = tf.concat([rows[:, :left], noise, rows[:, left + width :]], axis=1)
+    erased = tf.concat([image[:top], rows, image[top + height :]], axis=0)
+    return tf.ensure_shape(erased, image.shape)
+
+
+def _noise(height, width, seed):
+    """Returns rows of three values a pixel, drawn as standard normal and then scaled back."""
+    noise = tf.random.stateless_normal(tf.stack([height, 3 * width]), seed)
+    # Repeated for a row, as broadcasting three values at a time is slow.
+    mean, std = (tf.tile(of_channels, [width]) for of_channels in (imagenet.MEAN, imagenet.STD))
+    return 255 * (mean + noise * std)
