@@ -192,6 +192,7 @@ class ProgressBar(keras.callbacks.Callback):
         self.steps_per_epoch = steps_per_epoch
         self.batch_size = batch_size
         self.initial_epoch = initial_epoch
+        self._progress = Progress(disable=True)  # until training begins
 
     def on_train_begin(self, logs=None):
         self._progress = Progress(
