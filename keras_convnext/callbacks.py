@@ -16,6 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from keras_convnext import files
 from keras_convnext.console import console
 
 
@@ -35,23 +36,36 @@ class LearningRateLog(keras.callbacks.Callback):
 class MetricsLog(keras.callbacks.Callback):
     """Writes every epoch's metrics as one line of JSON, the epoch counted from 1.
 
+    A line is on the disk when the epoch has ended, whole or not at all.
+
     Args:
-        path: File to write; what it held is replaced when training begins.
+        path: File to write.
+        append: Whether what it holds stays, and its seconds are counted on, when a run is gone on
+            with. Defaults to `False`: it is replaced when training begins.
+
+    Raises:
+        OSError: If it cannot be written.
+
+    Example:
+        >>> model.fit(images, labels, callbacks=[keras_convnext.callbacks.MetricsLog("log.jsonl")])
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, append: bool = False) -> None:
         super().__init__()
         self.path = Path(path)
+        self.append = append
 
     def on_train_begin(self, logs=None):
-        self.path.write_text("")
-        self._started = time.monotonic()
+        if not self.append:
+            self.path.write_text("")
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        seconds_before = json.loads(lines[-1])["seconds"] if lines else 0.0
+        self._started = time.monotonic() - seconds_before
 
     def on_epoch_end(self, epoch, logs=None):
         row = {"epoch": epoch + 1, "seconds": round(time.monotonic() - self._started, 3)}
         row |= {name: float(value) for name, value in (logs or {}).items()}
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        files.append(self.path, f"{json.dumps(row)}\n".encode())
 
 
 class AverageEvaluation(keras.callbacks.Callback):
@@ -83,31 +97,33 @@ class AverageEvaluation(keras.callbacks.Callback):
         self.best = -math.inf
 
     def on_train_begin(self, logs=None):
-        if not getattr(self._optimizer(), "use_ema", False):
+        if not getattr(_inner_optimizer(self.model), "use_ema", False):
             raise ValueError(
                 "`AverageEvaluation` needs an optimizer that keeps an average: "
                 "keras_convnext.optimizers.AdamW(use_ema=True, ema_momentum=0.9999)."
             )
 
     def on_epoch_end(self, epoch, logs=None):
-        with averaged_weights(self.model, self._optimizer()):
+        with averaged_weights(self.model):
             results = self.model.evaluate(self.validation_data, return_dict=True, verbose=0)
             accuracy = results.get("accuracy", -math.inf)
             if self.best_path is not None and accuracy > self.best:
                 self.best = accuracy
-                self.model.save(self.best_path)
+                with files.whole_file(Path(self.best_path)) as written:
+                    self.model.save(written)
         if logs is not None:
             logs.update({f"val_ema_{name}": value for name, value in results.items()})
 
-    def _optimizer(self):
-        # Under mixed_float16 Keras wraps it in one that scales the loss.
-        return getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-
 
 @contextlib.contextmanager
-def averaged_weights(model: keras.Model, optimizer):
-    """Within, the model has the moving average of its weights."""
-    pairs = optimizer.averages(model.trainable_variables)
+def averaged_weights(model: keras.Model):
+    """Within, a model compiled with an optimizer of this package has the average of its weights.
+
+    Example:
+        >>> with keras_convnext.callbacks.averaged_weights(model):
+        ...     model.save("average.keras")
+    """
+    pairs = _inner_optimizer(model).averages(model.trainable_variables)
     # Copies, since JAX gives away the arrays of a model in training: two must not share one.
     weights = [keras.ops.copy(variable) for _, variable in pairs]
     for average, variable in pairs:
@@ -119,54 +135,88 @@ def averaged_weights(model: keras.Model, optimizer):
             variable.assign(weight)
 
 
+def _inner_optimizer(model):
+    # Under mixed_float16 Keras wraps it in one that scales the loss.
+    return getattr(model.optimizer, "inner_optimizer", model.optimizer)
+
+
 class StopWhenNotFinite(keras.callbacks.Callback):
     """Ends training with an error as soon as the loss is infinite or not a number.
 
     Raises:
         FloatingPointError: With the number of the update at which it happened.
+
+    Example:
+        >>> stop = keras_convnext.callbacks.StopWhenNotFinite()
+        >>> model.fit(images, labels, callbacks=[stop])
     """
 
+    def on_train_begin(self, logs=None):
+        # Counted here: an update of a scaled loss that is not finite is skipped, and not counted.
+        self._updates_before = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+        self._steps = 0
+
     def on_train_batch_end(self, batch, logs=None):
+        self._steps += 1
         loss = (logs or {}).get("loss", 0.0)
         if not math.isfinite(loss):
-            update = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+            steps_per_update = self.model.optimizer.gradient_accumulation_steps or 1
+            update = self._updates_before + math.ceil(self._steps / steps_per_update)
             raise FloatingPointError(
                 f"The loss became {loss} at update {update}. A lower learning rate, a longer "
-                f"warm-up or a clip norm may help; the last saved checkpoint is untouched."
+                f"warm-up or a clip norm may help."
             )
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """Shows how far the whole run is: a bar with images per second and the time left.
+    """Shows how far the whole run is: a bar with images per second, the loss and the time left.
 
     Where the error stream is no terminal, it prints one line an epoch instead.
 
     Args:
         epochs: Epochs of the run.
-        steps_per_epoch: Updates in an epoch.
-        batch_size: Images in an update.
+        steps_per_epoch: Steps in an epoch.
+        batch_size: Images in a step.
+        initial_epoch: Epochs that were done before, as in `model.fit`. Defaults to 0.
+
+    Example:
+        >>> bar = keras_convnext.callbacks.ProgressBar(10, steps_per_epoch=100, batch_size=32)
+        >>> model.fit(batches, epochs=10, steps_per_epoch=100, verbose=0, callbacks=[bar])
     """
 
-    def __init__(self, epochs: int, steps_per_epoch: int, batch_size: int) -> None:
+    def __init__(
+        self, epochs: int, steps_per_epoch: int, batch_size: int, initial_epoch: int = 0
+    ) -> None:
         super().__init__()
         self.epochs = epochs
         self.steps_per_epoch = steps_per_epoch
         self.batch_size = batch_size
+        self.initial_epoch = initial_epoch
+        self._progress = Progress(disable=True)  # until training begins
 
     def on_train_begin(self, logs=None):
         self._progress = Progress(
             TextColumn("epoch {task.fields[epoch]}/" + str(self.epochs)),
             BarColumn(),
+            TextColumn("step"),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]:.0f} images/s"),
+            TextColumn("loss {task.fields[loss]:.4g}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[metrics]}"),
             console=console,
             disable=not console.is_terminal,
         )
+        # What was done before is no part of the rate, from which rich tells the time left.
         self._task = self._progress.add_task(
-            "", total=self.epochs * self.steps_per_epoch, epoch=1, rate=0.0, metrics=""
+            "",
+            total=self.epochs * self.steps_per_epoch,
+            completed=self.initial_epoch * self.steps_per_epoch,
+            epoch=self.initial_epoch + 1,
+            rate=0.0,
+            loss=math.nan,
+            metrics="",
         )
         self._progress.start()
 
@@ -176,7 +226,8 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         rate = (batch + 1) * self.batch_size / (time.monotonic() - self._epoch_started)
-        self._progress.update(self._task, advance=1, rate=rate)
+        loss = (logs or {}).get("loss", math.nan)
+        self._progress.update(self._task, advance=1, rate=rate, loss=loss)
 
     def on_epoch_end(self, epoch, logs=None):
         metrics = "  ".join(f"{name} {float(value):.4g}" for name, value in (logs or {}).items())

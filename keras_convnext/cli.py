@@ -67,17 +67,25 @@ def train(
     run_dir: Annotated[
         Path | None, typer.Option(help="Where the run goes. Defaults to runs/NAME.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace an earlier run there.")] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            help="Replace an earlier run there; without it, one that was stopped goes on."
+        ),
+    ] = False,
 ) -> None:
     """Train what a recipe describes; evaluate, report and export it."""
     from keras_convnext.recipe import load_recipe
 
     checked = load_recipe(recipe, settings or [])
-    start_quietly(checked.runtime.backend)
+    start_quietly(checked.runtime.backend, checked.runtime.deterministic)
     from keras_convnext import runs
 
     run, evaluation = runs.train(checked, run_dir, overwrite)
-    _print_figures(evaluation.summary(), "validation")
+    if evaluation is None:
+        results.print("no validation images, so nothing is evaluated")
+    else:
+        _print_figures(evaluation.summary(), "validation")
     results.print(f"report: {run.report}", soft_wrap=True)
     if checked.export.saved_model:
         results.print(f"SavedModel: {run.saved_model}", soft_wrap=True)

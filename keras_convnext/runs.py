@@ -5,24 +5,26 @@ The only place that knows the order of things: each step below is a function of 
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import keras
 
-from keras_convnext import imagenet, runtime
+from keras_convnext import files, imagenet, runtime
 from keras_convnext.console import console
 from keras_convnext.data.pipeline import evaluation_dataset, training_dataset
 from keras_convnext.data.sources import Split, load_split, load_splits
-from keras_convnext.errors import DataError, UserError
+from keras_convnext.errors import DataError, RunError, UserError
 from keras_convnext.evaluation.classification import Evaluation, evaluate_classifier
 from keras_convnext.evaluation.report import write_report
 from keras_convnext.recipe import Recipe, load_recipe
 from keras_convnext.serving.predictor import Predictor
 from keras_convnext.serving.saved_model import write_saved_model
+from keras_convnext.training import resume
 from keras_convnext.training.model import build_model, compile_model, initialize
 from keras_convnext.training.plan import Plan, make_plan
 from keras_convnext.training.run_directory import RunDirectory
-from keras_convnext.training.trainer import fit
+from keras_convnext.training.trainer import fit, restore
 from keras_convnext.weights.catalog import CHECKPOINTS
 
 EXPORT_FORMATS = ("saved_model",)
@@ -32,19 +34,25 @@ def train(
     recipe: Recipe | str | Path,
     run_directory: str | Path | None = None,
     overwrite: bool = False,
-) -> tuple[RunDirectory, Evaluation]:
+) -> tuple[RunDirectory, Evaluation | None]:
     """Trains what a recipe describes, evaluates it and exports it.
+
+    A run that was stopped, at whatever moment, is gone on with after its last whole epoch, and ends
+    as if it had never been stopped.
 
     Args:
         recipe: The recipe, from `keras_convnext.load_recipe`, or its file.
         run_directory: Where everything goes. Defaults to `runs/` and the recipe's name.
-        overwrite: Whether an earlier run in its place is removed.
+        overwrite: Whether an earlier run in its place is removed, finished or not. Defaults to
+            `False`.
 
     Returns:
-        The run's directory and the evaluation of the last epoch's weights.
+        The run's directory and the evaluation of the last epoch's weights, which is `None` where
+        the recipe has no validation images.
 
     Raises:
-        UserError: If the recipe, its data or the directory cannot be used; nothing is written then.
+        UserError: If the recipe, its data or the directory cannot be used, and nothing is written
+            then; or if training cannot go on, and the newest checkpoint is whole then.
 
     Example:
         >>> run, evaluation = keras_convnext.train("recipes/quickstart/digits.yaml")
@@ -55,54 +63,113 @@ def train(
         recipe = load_recipe(recipe)
     run = RunDirectory(run_directory or Path("runs") / recipe.name)
     run.refuse_taken(overwrite)
+    if run.is_run(run.path) and not overwrite:
+        resume.refuse_other_recipe(run, recipe)
     runtime.configure(recipe.runtime)
     training, validation = load_splits(recipe.data)
-    if validation is None:
-        raise DataError("A run needs validation images; pass data.validation_split=NAME.")
     classes = len(training.class_names)
-    plan = make_plan(recipe, training.size, validation.size, classes)
+    validation_images = 0 if validation is None else validation.size
+    plan = make_plan(recipe, training.size, validation_images, classes)
     model = build_model(recipe, classes)
-    initialize(model, recipe.init)
     compile_model(model, recipe, plan)
 
-    run.create(overwrite)
-    _describe(run, recipe, plan, training.class_names)
-    console.print(
-        f"{plan.training_images:,} training and {plan.validation_images:,} validation images of "
-        f"{classes} classes; {model.count_params():,} parameters; {plan.total_updates:,} updates "
-        f"on {keras.backend.backend()}",
-        soft_wrap=True,
-    )
-    data, augment = recipe.data, recipe.augment
-    fit(
-        model,
-        training_dataset(
-            training,
-            data,
-            augment,
-            plan.epochs,
-            recipe.runtime.seed,
-            step_batch_size=recipe.step_batch_size,
-        ),
-        evaluation_dataset(
-            validation,
-            data.image_size,
-            data.crop_fraction,
-            label_smoothing=augment.smoothing_in_targets,
-        ),
-        recipe,
-        plan,
-        run,
+    with run.locked():
+        run.refuse_taken(overwrite)  # again, since another process may have been here meanwhile
+        goes_on = run.is_run(run.path) and not overwrite
+        done = _go_on(run, recipe, plan, training.class_names, model) if goes_on else 0
+        if not done:
+            initialize(model, recipe.init)
+        if not goes_on:
+            run.create(recipe, overwrite)
+        _describe(run, plan, training.class_names, done)
+        console.print(
+            f"{plan.training_images:,} training and {plan.validation_images:,} validation images "
+            f"of {classes} classes; {model.count_params():,} parameters; {plan.total_updates:,} "
+            f"updates on {keras.backend.backend()}",
+            soft_wrap=True,
+        )
+        if done < plan.epochs:
+            fit(
+                model,
+                _training_batches(training, recipe, plan, done),
+                _validation_batches(validation, recipe),
+                recipe,
+                plan,
+                run,
+                done,
+            )
+        return run, _finish(run, recipe, validation)
+
+
+def _go_on(
+    run: RunDirectory,
+    recipe: Recipe,
+    plan: Plan,
+    class_names: tuple[str, ...],
+    model: keras.Model,
+) -> int:
+    """Brings the model to where a run was stopped; returns the epochs that were done."""
+    resume.refuse_other_recipe(run, recipe)
+    if run.environment_file.exists():
+        resume.refuse_other_backend(run, runtime.describe())
+    resume.refuse_other_data(run, plan, class_names)
+    done = restore(model, recipe, run)
+    if run.recipe() != recipe:
+        run.write_recipe(recipe)
+    notice = f"Going on with {run.path} after epoch {done} of {plan.epochs}"
+    if not done:
+        notice = f"Beginning {run.path} again: it was stopped before its first epoch had ended"
+    console.print(notice, markup=False, soft_wrap=True)
+    return done
+
+
+def _training_batches(split: Split, recipe: Recipe, plan: Plan, done: int):
+    """Returns the batches of the epochs that are not done."""
+    return training_dataset(
+        split,
+        recipe.data,
+        recipe.augment,
+        plan.epochs,
+        recipe.runtime.seed,
+        start=done * plan.steps_per_epoch,
+        step_batch_size=recipe.step_batch_size,
     )
 
-    predictor = Predictor.load(run.path)
-    evaluation = _evaluate_split(predictor, validation)
-    write_report(
-        run.report, run.metrics(), evaluation, lambda index: validation.example(index)[0].numpy()
+
+def _validation_batches(split: Split | None, recipe: Recipe):
+    if split is None:
+        return None
+    return evaluation_dataset(
+        split,
+        recipe.data.image_size,
+        recipe.data.crop_fraction,
+        label_smoothing=recipe.augment.smoothing_in_targets,
     )
-    if recipe.export.saved_model:
-        write_saved_model(predictor, run.saved_model)
-    return run, evaluation
+
+
+def _finish(run: RunDirectory, recipe: Recipe, validation: Split | None) -> Evaluation | None:
+    """Evaluates, reports and exports a trained run; only then it is finished."""
+    predictor = Predictor.load(run.path)
+    evaluation = None if validation is None else _evaluate_split(predictor, validation)
+    try:
+        for unfinished in (run.report, run.saved_model):
+            if unfinished.exists():
+                shutil.rmtree(unfinished)
+        write_report(run.report, run.metrics(), evaluation, _pictures(validation))
+        if recipe.export.saved_model:
+            write_saved_model(predictor, run.saved_model)
+        run.finish(None if evaluation is None else evaluation.summary())
+    except OSError as error:
+        raise RunError(
+            f"{error.filename or run.path} cannot be written: {error.strerror or error}. Training "
+            f"itself is done. Free some space and start again with the same command."
+        ) from error
+    return evaluation
+
+
+def _pictures(split: Split | None):
+    """Returns what gives an image of a split by its number."""
+    return None if split is None else lambda index: split.example(index)[0].numpy()
 
 
 def evaluate(
@@ -143,8 +210,9 @@ def evaluate(
         validation = load_splits(RunDirectory.open(source).recipe().data)[1]
         if validation is None:
             raise UserError(
-                f"{source} was trained without validation images. Pass `data` (--data on the "
-                f"command line), a folder with one folder of images a class."
+                f"The run in {source} has no validation images: its recipe's data.validation_split "
+                f"is null. Pass `data` (--data on the command line), a folder with one folder of "
+                f"images a class."
             )
         return _evaluate_split(predictor, validation)
     if RunDirectory.is_run(source):
@@ -204,12 +272,12 @@ def export(
     return Path(path)
 
 
-def _describe(run: RunDirectory, recipe: Recipe, plan: Plan, class_names: tuple[str, ...]) -> None:
-    """Writes what the run is before it starts: with it, a run can be judged and made again."""
-    run.recipe_file.write_text(recipe.to_yaml(), encoding="utf-8")
+def _describe(run: RunDirectory, plan: Plan, class_names: tuple[str, ...], done: int) -> None:
+    """Writes what the run is before it trains: with it, a run can be judged and made again."""
     plan.write(run.plan_file)
-    run.classes_file.write_text(json.dumps(class_names, ensure_ascii=False), encoding="utf-8")
-    run.environment_file.write_text(json.dumps(runtime.describe(), indent=2) + "\n")
+    files.write_text(run.classes_file, json.dumps(class_names, ensure_ascii=False))
+    if not done:
+        files.write_text(run.environment_file, json.dumps(runtime.describe(), indent=2) + "\n")
 
 
 def _evaluate_split(predictor: Predictor, split: Split) -> Evaluation:

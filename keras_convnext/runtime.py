@@ -12,6 +12,9 @@ from importlib.metadata import PackageNotFoundError, version
 from keras_convnext.errors import MissingPackage, UserError
 from keras_convnext.recipe import Runtime
 
+# Read when XLA and cuBLAS are first used, so they are set before the backend is imported.
+DETERMINISTIC_XLA = "--xla_gpu_deterministic_ops=true"
+CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 BACKENDS = ("tensorflow", "jax", "torch")
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "keras-cv", "numpy", "keras-convnext")
 
@@ -49,17 +52,24 @@ def choose_backend(name: str | None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def start_quietly(backend: str | None = None) -> None:
+def start_quietly(backend: str | None = None, deterministic: bool = False) -> None:
     """Chooses the backend and imports it and TensorFlow, whose tf.data reads the images.
 
     For the command line: what TensorFlow prints while it is imported, which no setting of its own
     stops, is kept back unless the import fails.
+
+    Args:
+        backend: As in `choose_backend`. Defaults to `None`.
+        deterministic: Whether the backend is told to give the same bits every time, which some must
+            be told before they are imported. Defaults to `False`.
 
     Raises:
         UserError: If the backend cannot be had; see `choose_backend`.
         MissingPackage: If TensorFlow or Keras's configured backend is not installed.
     """
     choose_backend(backend)
+    if deterministic:
+        _prepare_determinism()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         with _kept_back_stderr():
@@ -90,18 +100,68 @@ def _kept_back_stderr():
 
 
 def configure(runtime: Runtime) -> None:
-    """Sets Keras up for a run: backend, precision, data format and seed.
+    """Sets Keras up for a run: backend, precision, data format, seed and determinism.
 
     Raises:
-        UserError: If the backend cannot be had; see `choose_backend`.
+        UserError: If the backend cannot be had; see `choose_backend`. Or if it is too late to make
+            it deterministic.
     """
     choose_backend(runtime.backend)
+    if runtime.deterministic and "keras" not in sys.modules:
+        _prepare_determinism()
     import keras
 
     keras.config.set_dtype_policy(runtime.precision)
     # tf.data delivers images with their channels last, whatever Keras's configuration file says.
     keras.config.set_image_data_format("channels_last")
     keras.utils.set_random_seed(runtime.seed)
+    if runtime.deterministic:
+        _DETERMINISM[keras.backend.backend()]()
+
+
+def _prepare_determinism() -> None:
+    flags = os.environ.get("XLA_FLAGS", "")
+    if DETERMINISTIC_XLA not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {DETERMINISTIC_XLA}".strip()
+    os.environ.setdefault(CUBLAS_WORKSPACE, ":4096:8")
+
+
+def _make_tensorflow_deterministic() -> None:
+    import tensorflow as tf
+
+    tf.config.experimental.enable_op_determinism()
+
+
+def _make_jax_deterministic() -> None:
+    import jax
+
+    # On CPUs it is so in any case.
+    if DETERMINISTIC_XLA not in os.environ.get("XLA_FLAGS", "") and jax.default_backend() != "cpu":
+        raise _too_late(f"XLA_FLAGS={DETERMINISTIC_XLA}")
+
+
+def _make_torch_deterministic() -> None:
+    import torch
+
+    if CUBLAS_WORKSPACE not in os.environ and torch.cuda.is_initialized():
+        raise _too_late(f"{CUBLAS_WORKSPACE}=:4096:8")
+    os.environ.setdefault(CUBLAS_WORKSPACE, ":4096:8")
+    torch.use_deterministic_algorithms(True)
+
+
+_DETERMINISM = {
+    "tensorflow": _make_tensorflow_deterministic,
+    "jax": _make_jax_deterministic,
+    "torch": _make_torch_deterministic,
+}
+
+
+def _too_late(variable: str) -> UserError:
+    return UserError(
+        f"runtime.deterministic needs the environment variable {variable} before the GPU is first "
+        f"used, and it has been used already. Set it before Python starts, or train from the "
+        f"command line, which sets it."
+    )
 
 
 def describe() -> dict[str, object]:

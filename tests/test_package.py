@@ -16,7 +16,7 @@ BACKENDS = {"keras", "tensorflow", "jax", "torch"}
 
 # What may import what: every row only the rows above it, and itself where it is one package.
 ROWS = [
-    {"variants", "imagenet", "layer_decay", "errors", "recipe", "console", "runtime"},
+    {"variants", "imagenet", "layer_decay", "errors", "files", "recipe", "console", "runtime"},
     {"kernels", "optimizers", "schedules", "callbacks"},
     {"layers", "weights"},
     {"models"},
@@ -35,6 +35,7 @@ WITHOUT_BACKEND = [
     "",
     "variants",
     "errors",
+    "files",
     "recipe",
     "console",
     "runtime",

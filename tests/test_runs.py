@@ -37,11 +37,11 @@ def held_out(tmp_path_factory):
 
 @pytest.fixture
 def earlier(tmp_path, tiny_recipe):
-    """The directory of an earlier run, with a model it exported and a file that is not its own."""
+    """A finished run's directory, with a model it exported and a file that is not its own."""
     run = RunDirectory(tmp_path / "runs/digits")
-    run.create()
-    run.recipe_file.write_text(tiny_recipe().to_yaml())
+    run.create(tiny_recipe())
     run.plan_file.write_text("{}")
+    run.finish(None)
     run.saved_model.mkdir()
     (run.path / "notes.txt").write_text("of the person who looked at the run")
     return run.path
@@ -50,7 +50,9 @@ def earlier(tmp_path, tiny_recipe):
 def test_a_run_leaves_all_that_is_needed_to_judge_it(trained, tiny_recipe):
     run, evaluation = trained
     assert {path.name for path in run.path.iterdir()} == {
+        ".lock",
         "best.keras",
+        "checkpoints",
         "classes.json",
         "environment.json",
         "last.keras",
@@ -58,7 +60,9 @@ def test_a_run_leaves_all_that_is_needed_to_judge_it(trained, tiny_recipe):
         "plan.json",
         "recipe.yaml",
         "report",
+        "results.json",
         "saved_model",
+        "tensorboard",
     }
     assert {path.name for path in run.report.iterdir()} == {
         "confusion_matrix.png",
@@ -67,6 +71,10 @@ def test_a_run_leaves_all_that_is_needed_to_judge_it(trained, tiny_recipe):
         "mistakes.png",
     }
     assert (run.saved_model / "saved_model.pb").is_file()
+    assert json.loads(run.results_file.read_text()) == {
+        "epochs": 2,
+        "validation": evaluation.summary(),
+    }
     assert run.recipe() == tiny_recipe()
     assert run.class_names() == tuple("0123456789")
     environment = json.loads(run.environment_file.read_text())

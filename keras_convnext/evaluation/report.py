@@ -17,27 +17,30 @@ CLASSES_NAMED = 25
 def write_report(
     directory: Path,
     metrics: list[dict[str, float]],
-    evaluation: Evaluation,
-    image: Callable[[int], np.ndarray],
+    evaluation: Evaluation | None,
+    image: Callable[[int], np.ndarray] | None,
 ) -> None:
     """Writes `curves.png`, `confusion_matrix.png`, `mistakes.png` and `evaluation.json`.
+
+    Without an evaluation there are the curves alone.
 
     Args:
         directory: Where they go; it is made if it is not there.
         metrics: The metrics of every epoch.
-        evaluation: What the classifier made of the validation images.
+        evaluation: What the classifier made of the validation images; `None` if there are none.
         image: Gives a validation image by its number, `uint8` of shape `(height, width, 3)`.
 
     Raises:
         MissingPackage: If matplotlib is not installed.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "evaluation.json").write_text(json.dumps(evaluation.summary(), indent=2) + "\n")
-    for name, figure in (
-        ("curves", learning_curves(metrics)),
-        ("confusion_matrix", confusion_matrix(evaluation)),
-        ("mistakes", mistakes(evaluation, image)),
-    ):
+    figures = {"curves": learning_curves(metrics)}
+    if evaluation is not None and image is not None:
+        summary = json.dumps(evaluation.summary(), indent=2)
+        (directory / "evaluation.json").write_text(f"{summary}\n")
+        figures["confusion_matrix"] = confusion_matrix(evaluation)
+        figures["mistakes"] = mistakes(evaluation, image)
+    for name, figure in figures.items():
         figure.savefig(directory / f"{name}.png", dpi=120)
 
 
@@ -48,7 +51,8 @@ def learning_curves(metrics: list[dict[str, float]]):
     epochs = [row["epoch"] for row in metrics]
     for axes, name, label in ((loss, "loss", "loss"), (accuracy, "accuracy", "accuracy")):
         axes.plot(epochs, [row[name] for row in metrics], label="training, augmented")
-        axes.plot(epochs, [row[f"val_{name}"] for row in metrics], label="validation")
+        if f"val_{name}" in metrics[0]:
+            axes.plot(epochs, [row[f"val_{name}"] for row in metrics], label="validation")
         axes.set(xlabel="epoch", title=label)
         axes.legend()
     rate.plot(epochs, [row["learning_rate"] for row in metrics], color="tab:green")

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+from keras_convnext import files
 from keras_convnext.errors import DataError
 from keras_convnext.recipe import Recipe
 
@@ -33,7 +34,7 @@ class Plan:
     warmup_updates: int
 
     def write(self, path: Path) -> None:
-        path.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+        files.write_text(path, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
 
 
 def make_plan(recipe: Recipe, training_images: int, validation_images: int, classes: int) -> Plan:

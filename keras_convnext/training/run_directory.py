@@ -1,11 +1,21 @@
 """The directory of a run: one place for the name of everything in it."""
 
+import contextlib
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from keras_convnext.errors import RunError
+from filelock import FileLock, Timeout
+
+from keras_convnext import files
+from keras_convnext.errors import RecipeError, RunError
 from keras_convnext.recipe import Recipe, load_recipe
+
+# Written first, and tells a run that was stopped at once from a folder that holds some recipe.
+FIRST_LINE = "# The recipe of the run in this directory, with every default written out.\n"
+LOCK = ".lock"
 
 
 class RunDirectory:
@@ -22,59 +32,136 @@ class RunDirectory:
         self.classes_file = self.path / "classes.json"
         self.environment_file = self.path / "environment.json"
         self.metrics_file = self.path / "metrics.jsonl"
+        self.events = self.path / "tensorboard"
+        self.checkpoints = self.path / "checkpoints"
         self.best_model = self.path / "best.keras"
         self.best_ema_model = self.path / "best_ema.keras"
         self.last_model = self.path / "last.keras"
         self.report = self.path / "report"
         self.saved_model = self.path / "saved_model"
+        self.results_file = self.path / "results.json"
 
     def refuse_taken(self, overwrite: bool = False) -> None:
-        """Raises a `RunError` if a new run cannot go here.
+        """Raises a `RunError` if nothing can be trained here, neither a new run nor this one on.
 
         Args:
             overwrite: Whether an earlier run may be replaced. What is no run never is.
         """
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path} is a file; choose a directory with --run-dir.")
-        if not self.path.exists() or not any(self.path.iterdir()):
+        if self._is_free():
             return
         if not self.is_run(self.path):
             raise RunError(
                 f"{self.path} is not empty and holds no run, so nothing is written there. "
                 f"Choose another directory with --run-dir."
             )
-        if not overwrite:
+        if self.is_finished() and not overwrite:
+            raise RunError(
+                f"There is a run in {self.path} already, and it is finished. Choose another "
+                f"directory with --run-dir, or replace the earlier run with --overwrite."
+            )
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Within, no other process trains here; the directory and its parents are made.
+
+        Raises:
+            RunError: If another process does, or the directory cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / LOCK)
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(
+                f"Another process is training in {self.path}. Wait for it or stop it, or choose "
+                f"another directory with --run-dir."
+            ) from None
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be used: {error.strerror or error}.") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def create(self, recipe: Recipe, overwrite: bool = False) -> None:
+        """Begins a new run; what an earlier run wrote is removed, and anything else stays.
+
+        Args:
+            recipe: The recipe, which is written.
+            overwrite: Whether there may be an earlier run.
+
+        Raises:
+            RunError: As `refuse_taken` does, or if there is a run and it may not be replaced.
+            WriteError: If it cannot be written.
+        """
+        self.refuse_taken(overwrite)
+        if self.is_run(self.path) and not overwrite:
             raise RunError(
                 f"There is a run in {self.path} already. Choose another directory with --run-dir, "
                 f"or replace the earlier run with --overwrite."
             )
+        # What makes the directory a run stays until it is replaced, or a kill meanwhile would leave
+        # a directory that may neither be used nor overwritten.
+        for path in self._written():
+            if path in (self.recipe_file, self.plan_file):
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        self.write_recipe(recipe)
 
-    def create(self, overwrite: bool = False) -> None:
-        """Makes the directory of a new run, and its parents.
+    def remove_partial(self) -> None:
+        """Removes what a killed process was writing."""
+        for directory in (self.path, self.checkpoints, self.events):
+            files.remove_partial(directory)
 
-        What an earlier run wrote is removed; anything else in the directory stays.
-
-        Args:
-            overwrite: Whether there may be an earlier run.
+    def write_recipe(self, recipe: Recipe) -> None:
+        """Writes the run's recipe.
 
         Raises:
-            RunError: As `refuse_taken` does.
+            WriteError: If it cannot be written.
         """
-        self.refuse_taken(overwrite)
-        self.path.mkdir(parents=True, exist_ok=True)
-        for written in vars(self).values():
-            if written == self.path:
-                continue
-            if written.is_dir():
-                shutil.rmtree(written)
-            else:
-                written.unlink(missing_ok=True)
+        files.write_text(self.recipe_file, FIRST_LINE + recipe.to_yaml())
+
+    def _written(self) -> list[Path]:
+        return [path for path in vars(self).values() if path != self.path]
+
+    def _is_free(self) -> bool:
+        return not self.path.exists() or not self._names()
+
+    def _names(self) -> set[str]:
+        """Returns what is in the directory, but for what a run killed at once may have left."""
+        names = {path.name for path in self.path.iterdir()} - {LOCK}
+        return {name for name in names if not name.startswith(files.PARTIAL)}
 
     @classmethod
     def is_run(cls, path: str | Path) -> bool:
         """Whether a run was started in this directory."""
         run = cls(path)
-        return run.recipe_file.is_file() and run.plan_file.is_file()
+        if not run.recipe_file.is_file():
+            return False
+        if run.plan_file.is_file() or run._names() != {run.recipe_file.name}:
+            return run.plan_file.is_file()
+        return run.recipe_file.read_text(encoding="utf-8", errors="replace").startswith(FIRST_LINE)
+
+    def finish(self, validation: dict[str, float] | None) -> None:
+        """Writes the last file of a run, which says that it has come to its end.
+
+        Args:
+            validation: The figures of its evaluation; `None` if it has no validation images.
+
+        Raises:
+            WriteError: If it cannot be written.
+        """
+        results = {"epochs": len(self.metrics()), "validation": validation}
+        files.write_text(self.results_file, json.dumps(results, indent=2) + "\n")
+
+    def is_finished(self) -> bool:
+        """Whether the run has come to its end, evaluation and export included."""
+        return self.results_file.is_file()
 
     @classmethod
     def open(cls, path: str | Path) -> "RunDirectory":
@@ -84,16 +171,38 @@ class RunDirectory:
             RunError: If there is no run in it.
         """
         if not cls.is_run(path):
-            raise RunError(f"There is no run in {path}: it holds no recipe.yaml and plan.json.")
+            raise RunError(f"There is no run in {path}: it holds no recipe.yaml of a run.")
         return cls(path)
 
     def recipe(self) -> Recipe:
-        """Returns the run's recipe with every default written out."""
-        return load_recipe(self.recipe_file)
+        """Returns the run's recipe with every default written out.
+
+        Raises:
+            RunError: If this version cannot read it.
+        """
+        try:
+            return load_recipe(self.recipe_file)
+        except RecipeError as error:
+            raise RunError(
+                f"The recipe of the run in {self.path} cannot be used by this version of "
+                f"keras_convnext; {self.environment_file.name} there names the version that made "
+                f"it.\n{error}"
+            ) from error
 
     def class_names(self) -> tuple[str, ...]:
         """Returns the names of the classes, in the order of the network's outputs."""
-        return tuple(json.loads(self.classes_file.read_text(encoding="utf-8")))
+        return tuple(self.read(self.classes_file))
+
+    def read(self, file: Path) -> Any:
+        """Returns what one of the run's JSON files holds.
+
+        Raises:
+            RunError: If it is not there or is no JSON.
+        """
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"{file} cannot be read: {error}.") from error
 
     def model(self, state: str) -> Path:
         """Returns the file of a state of the model.
@@ -103,12 +212,18 @@ class RunDirectory:
                 weights' moving average.
 
         Raises:
-            RunError: If the run keeps no average.
+            RunError: If the run keeps no such state.
         """
-        if state == "best_ema" and self.recipe().optimizer.ema_decay is None:
+        recipe = self.recipe()
+        if state == "best_ema" and recipe.optimizer.ema_decay is None:
             raise RunError(
                 f"The run in {self.path} kept no moving average of its weights: its recipe has no "
                 f"optimizer.ema_decay."
+            )
+        if state != "last" and recipe.data.validation_split is None:
+            raise RunError(
+                f"The run in {self.path} has no validation images, so none of its states is known "
+                f"to be the best: its recipe has no data.validation_split. Take 'last'."
             )
         return {
             "last": self.last_model,
@@ -117,5 +232,40 @@ class RunDirectory:
         }[state]
 
     def metrics(self) -> list[dict[str, float]]:
-        """Returns the metrics of every epoch."""
-        return [json.loads(line) for line in self.metrics_file.read_text().splitlines()]
+        """Returns the metrics of every epoch; a line that was not written to its end is left out.
+
+        Raises:
+            RunError: If a line is no JSON.
+        """
+        return [self._row(line) for line in self._metrics_lines()]
+
+    def cut_metrics(self, epoch: int) -> None:
+        """Removes the metrics of later epochs, and a line that was not written to its end.
+
+        Raises:
+            RunError: If the metrics of an epoch up to this one are missing.
+            WriteError: If they cannot be written; they stay as they were.
+        """
+        kept = [line for line in self._metrics_lines() if self._row(line)["epoch"] <= epoch]
+        if [self._row(line)["epoch"] for line in kept] != list(range(1, epoch + 1)):
+            raise RunError(
+                f"{self.metrics_file} does not hold the {epoch} epochs up to the run's newest "
+                f"checkpoint, so the run cannot be gone on with. Put the file back, choose another "
+                f"directory with --run-dir, or begin anew with --overwrite."
+            )
+        files.write_text(self.metrics_file, "".join(kept))
+
+    def _metrics_lines(self) -> list[str]:
+        if not self.metrics_file.exists():
+            return []
+        lines = self.metrics_file.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [line for line in lines if line.endswith("\n")]
+
+    def _row(self, line: str) -> dict[str, float]:
+        try:
+            return json.loads(line)
+        except ValueError:
+            raise RunError(
+                f"{self.metrics_file} holds a line that is no JSON: {line!r}. Remove the line or "
+                f"put the file back."
+            ) from None

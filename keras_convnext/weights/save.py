@@ -3,7 +3,6 @@
 import contextlib
 import importlib.util
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import safetensors.numpy
 
+from keras_convnext import files
 from keras_convnext.errors import MissingPackage, WeightsError
 from keras_convnext.weights import formats
 
@@ -96,11 +96,8 @@ def whole_file(file: Path) -> Iterator[Path]:
         WeightsError: If it cannot be written.
     """
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=file.parent) as directory:
-            written = Path(directory) / file.name
+        with files.whole_file(file) as written:
             yield written
-            written.replace(file)
     except OSError as error:
         raise WeightsError(f"{file} cannot be written: {error.strerror or error}.") from error
 

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_convnext.errors import RunError
 from keras_convnext.optimizers import AdamW
 from keras_convnext.training.model import build_model, compile_model
 from keras_convnext.training.plan import make_plan
@@ -82,9 +83,9 @@ def test_the_loss_leaves_targets_that_come_smoothed_as_they_are(tiny_recipe, bat
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path, settings):
     run = RunDirectory(tmp_path / "run")
-    run.create()
+    run.create(settings)
     return run
 
 
@@ -119,7 +120,7 @@ def test_what_was_trained_stays_when_training_fails(settings, batch, run):
     good = tf.data.Dataset.from_tensors((images, labels)).repeat(4)
     bad = tf.data.Dataset.from_tensors((images * np.nan, labels)).repeat()
     plan = make_plan(settings, 12, 4, CLASSES)  # three updates in each of two epochs
-    with pytest.raises(FloatingPointError, match="at update 5"):
+    with pytest.raises(RunError, match=r"at update 5\..* epoch 1 is whole.* lower .* --overwrite"):
         fit(compiled(settings), good.concatenate(bad), good.take(1), settings, plan, run)
     assert [row["epoch"] for row in run.metrics()] == [1]
     weights = keras.saving.load_model(run.last_model, compile=False).get_weights()

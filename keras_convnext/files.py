@@ -1,0 +1,95 @@
+"""Files that are there whole or not at all, whenever the process or the machine stops."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from keras_convnext.errors import UserError
+
+PARTIAL = ".partial-"
+
+
+class WriteError(OSError, UserError):
+    """A file could not be written; `filename` is the file, not where it was prepared."""
+
+    def __str__(self) -> str:
+        return f"{self.filename} cannot be written: {self.strerror}."
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Gives a place to write to, which becomes `path` once all is written; else `path` stays.
+
+    Raises:
+        WriteError: If it cannot be written.
+
+    Example:
+        >>> with whole_file(Path("model.keras")) as written:
+        ...     model.save(written)
+    """
+    with _write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=path.parent) as directory:
+            written = Path(directory) / path.name
+            yield written
+            # Else the new name could reach the disk before what it names, and power fail between.
+            with written.open("r+b") as file:
+                os.fsync(file.fileno())
+            os.replace(written, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file whole.
+
+    Raises:
+        WriteError: If it cannot be written; what was there stays.
+    """
+    with whole_file(path) as written:
+        written.write_text(text, encoding="utf-8")
+
+
+def append(path: Path, data: bytes) -> None:
+    """Adds to the end of a file, on the disk when this returns.
+
+    Raises:
+        WriteError: If it cannot be written; the file stays as it was.
+    """
+    with _write_errors(path), path.open("ab", buffering=0) as file:
+        end = file.tell()
+        try:
+            if file.write(data) != len(data):
+                raise OSError("the disk took only a part of it")
+            os.fsync(file.fileno())
+        except BaseException:
+            file.truncate(end)
+            raise
+
+
+def link(source: Path, path: Path) -> None:
+    """Gives a file a further name, in the place of what had it; a copy where links are unknown.
+
+    Raises:
+        WriteError: If it cannot be written; what was there stays.
+    """
+    with whole_file(path) as written:
+        try:
+            os.link(source, written)
+        except OSError:
+            shutil.copyfile(source, written)
+
+
+def remove_partial(directory: Path) -> None:
+    """Removes what a killed process was writing into a directory."""
+    for path in directory.glob(f"{PARTIAL}*"):
+        shutil.rmtree(path)
+
+
+@contextlib.contextmanager
+def _write_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(error.errno, error.strerror or str(error), str(path)) from error
