@@ -32,14 +32,14 @@ def batch():
 
 
 def compiled(settings):
-    model = build_model(settings.model, settings.data.image_size, CLASSES)
+    model = build_model(settings, CLASSES)
     compile_model(model, settings, make_plan(settings, 12, 4, CLASSES))
     return model
 
 
 @pytest.mark.backend_free
 def test_the_network_is_the_recipes(settings):
-    model = build_model(settings.model, 16, CLASSES)
+    model = build_model(settings, CLASSES)
     assert model.input_shape == (None, 16, 16, 3) and model.output_shape == (None, CLASSES)
     assert model.get_layer("stages_1_blocks_0").drop_path_rate == settings.model.drop_path_rate
     assert model.get_layer("head").activation is keras.activations.linear  # logits
@@ -48,7 +48,7 @@ def test_the_network_is_the_recipes(settings):
 @pytest.mark.backend_free
 def test_a_named_network_has_its_size_and_its_name(tiny_recipe):
     settings = tiny_recipe("model={name: convnext_tiny}", "data.image_size=32")
-    model = build_model(settings.model, 32, 1000)
+    model = build_model(settings, 1000)
     assert (model.name, model.count_params()) == ("convnext_tiny", 28_589_128)
 
 
