@@ -164,6 +164,8 @@ def test_a_run_is_exported(run_command, trained, tmp_path):
         ("recipe show {home}", "cannot be read"),
         ("evaluate nowhere", "nowhere is neither the directory of a run, nor a .keras file"),
         ("evaluate {run} --data nowhere", "There is no folder nowhere"),
+        ("evaluate {run} --data tfds:none --split test", "tfds build none --data_dir="),
+        ("evaluate {run} --split test", "`split` goes with `data`"),
         ("evaluate {run} --checkpoint worst", "`checkpoint` must be one of last, best"),
         ("evaluate {run} --on-bad-image maybe", "--on-bad-image must be one of error, skip"),
         ("evaluate {run}/last.keras", "data"),

@@ -286,3 +286,107 @@ def test_what_cannot_be_trained_does_not_cost_the_earlier_run(tiny_recipe, earli
 def test_a_recipe_may_be_given_by_its_file(tmp_path):
     with pytest.raises(UserError, match="There is no recipe"):
         train(tmp_path / "nowhere.yaml")
+
+
+@pytest.fixture(scope="module")
+def labelled():
+    """A builder of TensorFlow Datasets for images and labels that lie in memory."""
+    import tensorflow_datasets as tfds
+
+    class Labelled(tfds.core.GeneratorBasedBuilder):
+        """Under whatever name."""
+
+        VERSION = tfds.core.Version("1.0.0")
+
+        def __init__(self, data_dir, images, labels, class_names):
+            self.pairs, self.class_names = zip(images, labels, strict=True), class_names
+            super().__init__(data_dir=data_dir)
+
+        def _info(self):
+            features = {
+                "image": tfds.features.Image(encoding_format="png"),
+                "label": tfds.features.ClassLabel(names=list(self.class_names)),
+            }
+            features = tfds.features.FeaturesDict(features)
+            return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
+
+        def _split_generators(self, download_manager):
+            return {"test": self._generate_examples()}
+
+        def _generate_examples(self):
+            for number, (image, label) in enumerate(self.pairs):
+                yield number, {"image": image, "label": label}
+
+    return Labelled
+
+
+@pytest.fixture
+def store(labelled, tmp_path, monkeypatch):
+    """Prepares a data set where TensorFlow Datasets keeps its own."""
+    place = str(tmp_path / "tfds")
+    monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", place)
+
+    def store(name, *contents):
+        monkeypatch.setattr(labelled, "name", name)
+        labelled(place, *contents).download_and_prepare()
+        return f"tfds:{name}"
+
+    return store
+
+
+@pytest.fixture
+def stored_digits(store):
+    _, test = digits(0.8)
+    return store("some_digits", test.images[:40], test.labels[:40], test.class_names)
+
+
+def test_a_run_is_evaluated_on_a_set_of_tensorflow_datasets(trained, stored_digits):
+    run, evaluation = trained
+    found = evaluate(run.path, stored_digits, split="test")
+    np.testing.assert_array_equal(found.labels, evaluation.labels[:40])
+    np.testing.assert_allclose(found.probabilities, evaluation.probabilities[:40], atol=1e-5)
+
+
+@pytest.mark.backend_free
+def test_a_model_is_evaluated_on_a_set_of_as_many_classes(trained, store, stored_digits):
+    model = trained[0].last_model
+    assert evaluate(model, stored_digits, split="test[:25%]").summary()["images"] == 10
+    few = store("few_digits", digits()[1].images[:4], [0, 1, 2, 0], "abc")
+    with pytest.raises(DataError, match="10 classes apart, but tfds:few_digits holds 3"):
+        evaluate(model, few, split="test")
+    with pytest.raises(DataError, match="few_digits holds classes that .* lack: a, b, c"):
+        evaluate(trained[0].path, few, split="test")
+
+
+@pytest.mark.backend_free
+def test_a_published_checkpoint_is_evaluated_on_a_set_labelled_by_synsets(published, store):
+    images = np.random.default_rng(0).integers(0, 256, (3, 30, 40, 3), "uint8")
+    names = ["n02123045", "n01443537"]
+    evaluation = evaluate(published, store("synsets", images, [0, 1, 0], names), split="test")
+    assert evaluation.labels.tolist() == [281, 1, 281]
+
+
+@pytest.mark.backend_free
+def test_a_set_is_evaluated_by_the_split_that_is_named(trained, stored_digits, held_out):
+    with pytest.raises(DataError, match="no split None.* Its splits are test"):
+        evaluate(trained[0].path, stored_digits)
+    with pytest.raises(UserError, match="`split` goes with `data`"):
+        evaluate(trained[0].path, split="test")
+    with pytest.raises(UserError, match="'all'.* is for data sets of TensorFlow Datasets"):
+        evaluate(trained[0].path, held_out, split="all")
+
+
+@pytest.mark.backend_free
+def test_a_run_without_validation_images_of_its_own_says_so(trained, tmp_path, write_images):
+    write_images(tmp_path, {"data/train/3/1.png": 9})
+    recipe = trained[0].recipe().model_dump(mode="json")
+    recipe["data"] |= {"source": "folder", "path": str(tmp_path / "data")}
+    recipe["data"]["validation_split"] = None
+    run = RunDirectory(tmp_path / "run")
+    run.create()
+    run.recipe_file.write_text(json.dumps(recipe))
+    run.plan_file.write_text("{}")
+    run.classes_file.write_text(json.dumps(list("0123456789")))
+    run.last_model.write_bytes(trained[0].last_model.read_bytes())
+    with pytest.raises(UserError, match="was trained without validation images. Pass `data`"):
+        evaluate(run.path)
