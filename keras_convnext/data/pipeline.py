@@ -9,6 +9,7 @@ from keras_convnext.data.preprocessing import evaluation_image, random_flip, ran
 from keras_convnext.data.rand_augment import rand_augment
 from keras_convnext.data.random_erasing import random_erasing
 from keras_convnext.data.sources import Split
+from keras_convnext.data.trivial_augment import trivial_augment
 from keras_convnext.recipe import Augment, Data
 
 
@@ -101,7 +102,7 @@ def _seed(seed, number):
 
 def _load_image(image, data, augment, seed):
     """Brings a training image to its size and does what one image alone can be done."""
-    crop_seed, flip_seed, rand_augment_seed, erasing_seed = tf.unstack(tf.random.split(seed, 4))
+    crop_seed, flip_seed, augment_seed, erasing_seed = tf.unstack(tf.random.split(seed, 4))
     if augment.random_resized_crop is None:
         image = evaluation_image(image, data.image_size, data.crop_fraction)
     else:
@@ -109,7 +110,9 @@ def _load_image(image, data, augment, seed):
         image = random_resized_crop(image, data.image_size, crop.area, crop.ratio, crop_seed)
     image = random_flip(image, augment.horizontal_flip, flip_seed)
     if augment.policy == "paper" and augment.rand_augment is not None:
-        image = rand_augment(image, augment.rand_augment, rand_augment_seed)
+        image = rand_augment(image, augment.rand_augment, augment_seed)
+    if augment.trivial_augment:
+        image = trivial_augment(image, augment_seed)
     if augment.random_erasing:
         image = random_erasing(image, augment.random_erasing, erasing_seed)
     return image
