@@ -15,6 +15,7 @@ from keras_convnext.data.preprocessing import (
 from keras_convnext.data.rand_augment import rand_augment
 from keras_convnext.data.random_erasing import random_erasing
 from keras_convnext.data.sources import Split
+from keras_convnext.data.trivial_augment import trivial_augment
 from keras_convnext.errors import DataError
 from keras_convnext.recipe import Augment, Data
 
@@ -141,11 +142,13 @@ def _seed(seed, number):
 
 def _load_example(split, index, data, augment, seed):
     """Brings a training image to its size and does what one image alone can be done."""
-    crop_seed, flip_seed, rand_augment_seed, erasing_seed = tf.unstack(tf.random.split(seed, 4))
+    crop_seed, flip_seed, augment_seed, erasing_seed = tf.unstack(tf.random.split(seed, 4))
     image, label = _cropped(split, index, data, augment, crop_seed)
     image = random_flip(image, augment.horizontal_flip, flip_seed)
     if augment.policy == "paper" and augment.rand_augment is not None:
-        image = rand_augment(image, augment.rand_augment, rand_augment_seed)
+        image = rand_augment(image, augment.rand_augment, augment_seed)
+    if augment.trivial_augment:
+        image = trivial_augment(image, augment_seed)
     if augment.random_erasing:
         image = random_erasing(image, augment.random_erasing, erasing_seed)
     return image, label

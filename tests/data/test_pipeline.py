@@ -437,6 +437,15 @@ def test_rand_augment_changes_images_but_not_labels(noise, policy):
 
 
 @backend_free
+def test_trivial_augment_takes_the_place_of_rand_augment(noise):
+    plain = batches(noise, **PLAIN)
+    augmented = batches(noise, **{**PLAIN, "trivial_augment": True})
+    changed = (plain[0] != augmented[0]).any(axis=(2, 3, 4))
+    assert changed.mean() > 0.7  # one operation in 14 is none, and some are too weak to tell
+    np.testing.assert_array_equal(plain[1], augmented[1])
+
+
+@backend_free
 @pytest.mark.parametrize("kinds", ["colour", "geometric", "all"])
 def test_keras_cv_draws_from_the_kinds_asked_for(kinds):
     # A light square on a dark ground: colour operations treat all pixels of one value alike, and

@@ -92,6 +92,24 @@ def test_an_operation_is_pillows(timms, name, picture):
             np.testing.assert_array_equal(result, pillows)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (7, 1), (2, 7), (7, 2), (3, 3)])
+@pytest.mark.parametrize("name", OPERATIONS["all"])
+def test_an_operation_is_pillows_on_the_thinnest_images(timms, name, shape):
+    image = PICTURES["square"][: shape[0], : shape[1]]
+    for level in (9.0, -9.0):
+        pillows, result = timms(name, image, level), ours(name, image, level)
+        assert result.shape == image.shape
+        assert np.abs(pillows.astype(int) - result).max() <= (name in GEOMETRIC)
+
+
+@pytest.mark.parametrize("value", [0, 1, 77, 131, 251, 255])
+@pytest.mark.parametrize("name", GEOMETRIC)
+def test_even_surfaces_stay_even(timms, name, value):
+    image = np.full((61, 97, 3), value, "uint8")
+    for level in (-9.37, 0.7, 3.3, 9.0):
+        np.testing.assert_array_equal(ours(name, image, level), timms(name, image, level))
+
+
 @pytest.mark.parametrize("name", OPERATIONS["all"])
 def test_an_operation_heeds_its_level_and_its_direction(name):
     image = PICTURES["dull"]
