@@ -6,6 +6,8 @@ the operations fail as in a killed process, so that all of them can be tried.
 
 import dataclasses
 import io
+import os
+import resource
 import shutil
 import zipfile
 
@@ -13,9 +15,10 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from file_operations import killed_at
+from file_operations import killed_at, listening
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
+from keras_convnext.errors import RunError
 from keras_convnext.layers import StochasticDepth
 from keras_convnext.training import trainer
 from keras_convnext.training.model import compile_model
@@ -81,12 +84,12 @@ def process(settings, training):
     patch = pytest.MonkeyPatch()
     patch.setattr(trainer, "_build_metrics", lambda *_: None)
 
-    def start(path, kill_at=None, epochs=EPOCHS):
+    def start(path, kill_at=None, epochs=EPOCHS, around=None):
         for variable, value in zip(variables, fresh, strict=True):
             variable.assign(value)
         run = RunDirectory(path)
         length = dataclasses.replace(plan, epochs=epochs)
-        with killed_at(kill_at, path) as operations:
+        with around or killed_at(kill_at, path) as operations:
             done = trainer.restore(model, settings, run)
             trainer.fit(model, training, object(), settings, length, run, done)
         return operations
@@ -177,9 +180,7 @@ def test_a_run_goes_on_exactly(half_done, process, unbroken, tmp_path):
     assert left_by(RunDirectory(path)) == unbroken
 
 
-def test_a_run_killed_at_any_file_operation_goes_on_exactly(
-    half_done, process, unbroken, tmp_path
-):
+def test_a_run_killed_at_any_file_operation_goes_on_exactly(half_done, process, unbroken, tmp_path):
     operations = process(shutil.copytree(half_done, tmp_path / "all"))
     kinds = {event for event, _ in operations}
     assert kinds == {"open", "os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir"}
@@ -225,7 +226,7 @@ def test_a_run_with_no_whole_checkpoint_is_refused(half_done, process, tmp_path)
     run = RunDirectory(shutil.copytree(half_done, tmp_path / "run"))
     for path in run.checkpoints.iterdir():
         path.write_text("")
-    with pytest.raises(ValueError, match=r"Nor can any earlier one .* --overwrite"):
+    with pytest.raises(RunError, match=r"Nor can any earlier one .* --overwrite"):
         process(run.path)
 
 
@@ -233,6 +234,51 @@ def test_a_run_whose_checkpoints_were_removed_is_refused(half_done, process, tmp
     run = RunDirectory(shutil.copytree(half_done, tmp_path / "run"))
     before = run.metrics_file.read_bytes()
     shutil.rmtree(run.checkpoints)
-    with pytest.raises(ValueError, match=r"has no checkpoints: an earlier version .* --overwrite"):
+    with pytest.raises(RunError, match=r"has no checkpoints: an earlier version .* --overwrite"):
         process(run.path)
     assert run.metrics_file.read_bytes() == before
+
+
+@pytest.fixture
+def full_disk():
+    """Lets a file grow no further once it is opened, in the fourth epoch, for all who write."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(part_of_path, epoch_is_there):
+        def listener(event, path):
+            if event == "open" and part_of_path in path and epoch_is_there():
+                size = os.path.getsize(path) if os.path.exists(path) else 0
+                resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, before[1]))
+
+        return listening(listener)
+
+    yield fill
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    ("part_of_path", "named", "safe"),
+    [
+        ("metrics.jsonl", "metrics.jsonl", 3),
+        ("tensorboard", "tensorboard/events.out.tfevents.", 3),
+        ("checkpoints/.partial", "checkpoints/epoch_0004.keras", 3),
+        ("run/.partial", "best_ema.keras", 4),
+    ],
+)
+def test_a_full_disk_is_said_and_costs_nothing(
+    half_done, process, unbroken, tmp_path, full_disk, part_of_path, named, safe
+):
+    run = RunDirectory(shutil.copytree(half_done, tmp_path / "run"))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    third = run.checkpoints / "epoch_0003.keras"
+    full = full_disk(part_of_path, lambda: third.exists() and len(run.metrics()) >= 3)
+    with pytest.raises(RunError) as raised:
+        process(run.path, around=full)
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    message = str(raised.value)
+    assert named in message and "cannot be written: File too large." in message
+    assert f"The checkpoint of epoch {safe} is whole." in message
+    assert "start again with the same command" in message
+    assert not list(run.path.rglob(".partial*"))
+    process(run.path)
+    assert left_by(run) == unbroken
