@@ -1,18 +1,16 @@
 """Runs of the real command, killed again and again, end like one that was never killed."""
 
-import io
 import itertools
 import os
 import random
 import subprocess
 import sys
 import time
-import zipfile
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
+from model_files import tensors
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from keras_convnext.training.run_directory import RunDirectory
@@ -70,21 +68,6 @@ def ended(process, seconds=None):
         process.kill()
         output, _ = process.communicate()
     return process.returncode, output
-
-
-def tensors(model_file):
-    """Returns everything a model's file holds: weights, optimizer, averages, seeds."""
-    found = {}
-
-    def keep(name, item):
-        if isinstance(item, h5py.Dataset):
-            found[name] = item[()]
-
-    with zipfile.ZipFile(model_file) as archive:
-        content = io.BytesIO(archive.read("model.weights.h5"))
-    with h5py.File(content) as file:
-        file.visititems(keep)
-    return found
 
 
 def curves(run):

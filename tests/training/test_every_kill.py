@@ -5,17 +5,15 @@ the operations fail as in a killed process, so that all of them can be tried.
 """
 
 import dataclasses
-import io
 import os
 import resource
 import shutil
-import zipfile
 
-import h5py
 import keras
 import numpy as np
 import pytest
 from file_operations import killed_at, listening
+from model_files import tensors
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from keras_convnext.errors import RunError
@@ -116,18 +114,8 @@ def unbroken(process, settings, tmp_path_factory):
     return left_by(run)
 
 
-def tensors(model_file):
-    """Returns everything a model's file holds: weights, optimizer, averages, seeds."""
-    found = {}
-    with zipfile.ZipFile(model_file) as archive:
-        content = io.BytesIO(archive.read("model.weights.h5"))
-    with h5py.File(content) as file:
-        file.visititems(
-            lambda name, item: (
-                found.update({name: item[()].tobytes()}) if isinstance(item, h5py.Dataset) else None
-            )
-        )
-    return found
+def content(model_file):
+    return {name: tensor.tobytes() for name, tensor in tensors(model_file).items()}
 
 
 def events(run):
@@ -145,7 +133,7 @@ def left_by(run):
     models = [run.last_model, run.best_model, run.best_ema_model, *run.checkpoints.iterdir()]
     return {
         "files": sorted(str(path.relative_to(run.path)) for path in run.path.rglob("*.keras")),
-        "models": {path.name: tensors(path) for path in models},
+        "models": {path.name: content(path) for path in models},
         "metrics": [{k: v for k, v in row.items() if k != "seconds"} for row in run.metrics()],
         "events": events(run),
         "partial": list(run.path.rglob(".partial*")),
@@ -208,11 +196,11 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_taken(
     run = RunDirectory(tmp_path / "run")
     shutil.copytree(half_done, run.path)
     newest = run.checkpoints / "epoch_0002.keras"
-    content = bytearray(newest.read_bytes())
+    whole = bytearray(newest.read_bytes())
     if damage == "a bit":
-        content[len(content) // 2] ^= 1
-    cut = {"truncated": len(content) // 2, "empty": 0, "no zip": 30}.get(damage, len(content))
-    newest.write_bytes(content[:cut])  # the last and the best state, too: they are the same file
+        whole[len(whole) // 2] ^= 1
+    cut = {"truncated": len(whole) // 2, "empty": 0, "no zip": 30}.get(damage, len(whole))
+    newest.write_bytes(whole[:cut])  # the last and the best state, too: they are the same file
 
     process(run.path)
 
