@@ -60,8 +60,9 @@ def append(path: Path, data: bytes) -> None:
     with _write_errors(path), path.open("ab", buffering=0) as file:
         end = file.tell()
         try:
-            if file.write(data) != len(data):
-                raise OSError("the disk took only a part of it")
+            rest = memoryview(data)
+            while rest:  # a disk that is nearly full takes a part, and says what is wrong then
+                rest = rest[file.write(rest) :]
             os.fsync(file.fileno())
         except BaseException:
             file.truncate(end)

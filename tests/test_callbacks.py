@@ -48,6 +48,15 @@ def test_every_epoch_is_one_line_of_json(tmp_path):
     assert 0 <= rows[0]["seconds"] <= rows[1]["seconds"]
 
 
+def test_the_metrics_of_a_run_that_is_gone_on_with_are_added(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"epoch": 7, "seconds": 100.5}\n')
+    fit(MetricsLog(path, append=True))
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [7, 1, 2]
+    assert 100.5 <= rows[1]["seconds"] <= rows[2]["seconds"]
+
+
 def test_the_learning_rate_of_a_schedule_is_logged(tmp_path):
     fit(LearningRateLog(), MetricsLog(tmp_path / "log"), rate=WarmupCosine(0.1, 6, 3, final=0.01))
     rows = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
@@ -63,6 +72,16 @@ def test_a_constant_learning_rate_is_logged():
 def test_training_stops_at_the_update_whose_loss_is_not_a_number(update):
     with pytest.raises(FloatingPointError, match=f"The loss became nan at update {update}\\."):
         fit(StopWhenNotFinite(), inputs=nan_at(update))
+
+
+def test_an_update_of_several_steps_is_counted_as_one():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.1, gradient_accumulation_steps=2), loss="mse")
+    images, targets = np.ones((8, 1), "float32"), np.zeros((8, 1), "float32")
+    model.fit(images, targets, 2, verbose=0)  # two updates; two more follow
+    images[4:] = np.nan  # from the third of four steps on
+    with pytest.raises(FloatingPointError, match=r"nan at update 4\."):
+        model.fit(images, targets, 2, verbose=0, shuffle=False, callbacks=[StopWhenNotFinite()])
 
 
 def test_training_stops_when_the_loss_is_infinite():
@@ -96,6 +115,26 @@ def test_progress_is_a_bar_on_a_terminal(terminal):
     shown = terminal.getvalue()
     assert "epoch 2/2" in shown and "6/6" in shown and "images/s" in shown and "loss" in shown
     assert shown.endswith("\x1b[?25h")  # the cursor is shown again
+
+
+def test_the_bar_of_a_run_that_is_gone_on_with_begins_where_it_was(terminal):
+    bar = ProgressBar(4, STEPS, BATCH, initial_epoch=3)
+    bar.on_train_begin()
+    (task,) = bar._progress.tasks
+    assert (task.completed, task.total, task.fields["epoch"]) == (9, 12, 4)
+    bar.on_epoch_begin(3)
+    for step in range(3):
+        bar.on_train_batch_end(step, {"loss": 0.125})
+    bar.close()
+    assert task.completed == 12
+    # What the speed and the time left follow from: this session's steps only.
+    assert [sample.completed for sample in task._progress] == [1, 1, 1]
+    shown = terminal.getvalue()
+    assert "epoch 4/4" in shown and "12/12" in shown and "loss 0.125" in shown
+
+
+def test_a_bar_that_never_began_can_be_closed():
+    ProgressBar(EPOCHS, STEPS, BATCH).close()
 
 
 def test_the_terminal_is_given_back_when_training_fails(terminal):
@@ -168,6 +207,20 @@ class TestAverageEvaluation:
         callback = AverageEvaluation(data_batches(data))
         logs = model.fit(*data, epochs=2, verbose=0, callbacks=[callback]).history
         assert np.isfinite(logs["val_ema_loss"]).all()
+
+    def test_an_update_that_overflows_moves_nothing(self, data):
+        model = self.compiled()
+        optimizer = keras.optimizers.LossScaleOptimizer(model.optimizer, initial_scale=1e38)
+        model.compile(optimizer, model.loss, metrics=["accuracy"])
+        optimizer.build(model.trainable_variables)
+        kept = [*model.trainable_variables, optimizer.iterations]
+        kept += [average for average, _ in model.optimizer.inner_optimizer.averages(kept[:2])]
+        kept += [optimizer.inner_optimizer.iterations]
+        before = [keras.ops.convert_to_numpy(keras.ops.copy(v)) for v in kept]
+        model.train_on_batch(1e6 * data[0], data[1])
+        for old, new in zip(before, kept, strict=True):
+            np.testing.assert_array_equal(old, keras.ops.convert_to_numpy(new))
+        assert float(keras.ops.convert_to_numpy(optimizer.dynamic_scale)) < 1e38
 
     def test_an_optimizer_without_an_average_is_refused(self, data):
         with pytest.raises(ValueError, match=r"needs an optimizer that keeps .*use_ema=True"):

@@ -11,6 +11,7 @@ from PIL import Image
 import keras_convnext
 from keras_convnext import cli, imagenet
 from keras_convnext.data.sources import digits
+from keras_convnext.training.run_directory import RunDirectory
 from keras_convnext.variants import VARIANTS
 from keras_convnext.weights.catalog import CHECKPOINTS, list_weights
 
@@ -114,7 +115,26 @@ def test_a_folder_is_trained_on_evaluated_and_used(run_command, recipes, folder,
 
     status, out, notices = run_command("train", recipe, *settings, "--run-dir", run)
     assert (status, out) == (1, "")
-    assert "There is a run in" in notices and "--overwrite" in notices
+    assert "There is a run in" in notices and "it is finished" in notices
+    assert "--overwrite" in notices
+
+    (run / "results.json").unlink()
+    status, out, notices = run_command("train", recipe, *settings, "--run-dir", run)
+    assert status == 0 and "top-1" in out
+    assert "after epoch 2 of 2" in notices and "epoch 2/2" not in notices
+
+
+def test_a_run_without_validation_images_prints_what_there_is(
+    run_command, recipes, tmp_path, monkeypatch
+):
+    from keras_convnext import runs
+
+    finished = (RunDirectory(tmp_path / "run"), None)
+    monkeypatch.setattr(runs, "train", lambda *_: finished)
+    status, out, _ = run_command("train", recipes / "quickstart/digits.yaml")
+    assert status == 0
+    assert "no validation images, so nothing is evaluated\n" in out
+    assert f"report: {tmp_path / 'run/report'}" in out and "top-1" not in out
 
 
 def test_a_run_is_evaluated(run_command, trained):

@@ -1,14 +1,17 @@
 """The whole path, from a recipe to a served model, with every backend."""
 
+import errno
 import json
+import shutil
 
 import keras
 import numpy as np
 import pytest
+from model_files import tensors
 from PIL import Image
 
-from keras_convnext import Predictor, evaluate, export, imagenet, train
-from keras_convnext.data.sources import digits
+from keras_convnext import Predictor, evaluate, export, imagenet, runs, train
+from keras_convnext.data.sources import digits, load_splits
 from keras_convnext.errors import DataError, RunError, UserError
 from keras_convnext.training.run_directory import RunDirectory
 
@@ -128,6 +131,110 @@ def test_a_run_with_the_papers_augmentation_repeats(tiny_recipe, tmp_path):
     smoothed = 0.7 * np.eye(10)[evaluation.labels] + 0.3 / 10
     expected = -(smoothed * logarithms).sum(axis=-1).mean()
     assert first.metrics()[-1]["val_loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def stopped_after_its_first_epoch(run, path):
+    """Returns a copy of a finished run, as it would be had it been stopped in its second epoch."""
+    copy = RunDirectory(shutil.copytree(run.path, path))
+    copy.results_file.unlink()
+    (copy.checkpoints / "epoch_0002.keras").unlink()
+    return copy
+
+
+def assert_the_same_but_for_seconds(run, expected):
+    assert metrics_but_seconds(run) == metrics_but_seconds(expected)
+    ours, theirs = tensors(run.last_model), tensors(expected.last_model)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+def test_a_run_goes_on_after_it_was_stopped(trained, tiny_recipe, tmp_path, capsys):
+    # KerasCV's draws, which this recipe takes, do not follow from the position in the run.
+    run, evaluation = trained
+    stopped = stopped_after_its_first_epoch(run, tmp_path / "run")
+    again, evaluation_again = train(tiny_recipe("export.saved_model=false"), stopped.path)
+    assert f"Going on with {stopped.path} after epoch 1 of 2" in capsys.readouterr().err
+    assert_the_same_but_for_seconds(again, run)
+    np.testing.assert_array_equal(evaluation_again.probabilities, evaluation.probabilities)
+    assert not again.saved_model.exists()  # as it was asked for now
+    assert again.recipe() == tiny_recipe("export.saved_model=false")
+    assert json.loads(again.results_file.read_text()) == json.loads(run.results_file.read_text())
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_a_run_in_lower_precision_goes_on_after_it_was_stopped(tiny_recipe, tmp_path, precision):
+    recipe = tiny_recipe(
+        f"runtime.precision={precision}",
+        "optimizer.ema_decay=0.9",
+        "augment={policy: paper, rand_augment: null}",
+        "export.saved_model=false",
+    )
+    run, _ = train(recipe, tmp_path / "unbroken")
+    assert all(np.isfinite(list(row.values())).all() for row in run.metrics())
+    scales = [name for name in tensors(run.last_model) if name.startswith("optimizer/inner")]
+    assert bool(scales) == (precision == "mixed_float16")
+    stopped = stopped_after_its_first_epoch(run, tmp_path / "run")
+    assert_the_same_but_for_seconds(train(recipe, stopped.path)[0], run)
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.backend_free
+def test_an_unfinished_run_can_be_used_and_is_not_confused_with_another(
+    trained, tiny_recipe, tmp_path, monkeypatch
+):
+    stopped = stopped_after_its_first_epoch(trained[0], tmp_path / "run")
+    assert evaluate(stopped.path).top(1) > 0
+    with pytest.raises(RunError, match=r"model\.drop_path_rate: 0\.1 in the run, 0\.2 now"):
+        train(tiny_recipe("model.drop_path_rate=0.2"), stopped.path)
+    environment = json.loads(stopped.environment_file.read_text())
+    stopped.environment_file.write_text(json.dumps({**environment, "backend": "numpy"}))
+    with pytest.raises(RunError, match="was begun on numpy"):
+        train(tiny_recipe(), stopped.path)
+    stopped.environment_file.write_text(json.dumps(environment))
+    plan = json.loads(stopped.plan_file.read_text())
+    stopped.plan_file.write_text(json.dumps({**plan, "training_images": 360}))
+    with pytest.raises(RunError, match="training images: 360 in the run, 359 now"):
+        train(tiny_recipe(), stopped.path)
+    with stopped.locked(), pytest.raises(RunError, match="Another process is training"):
+        train(tiny_recipe(), stopped.path)
+    assert metrics_but_seconds(stopped) == metrics_but_seconds(trained[0])  # nothing was touched
+
+
+@pytest.mark.backend_free
+def test_a_run_may_have_no_validation_images(tiny_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "load_splits", lambda data: (load_splits(data)[0], None))
+    recipe = tiny_recipe("data.validation_split=null", "optimizer.ema_decay=0.9")
+    run, evaluation = train(recipe, tmp_path / "run")
+    assert evaluation is None
+    assert set(run.metrics()[-1]) == {"epoch", "seconds", "accuracy", "loss", "learning_rate"}
+    assert [path.name for path in run.report.iterdir()] == ["curves.png"]
+    assert (run.saved_model / "saved_model.pb").is_file()
+    assert not run.best_model.exists() and not run.best_ema_model.exists()
+    assert json.loads(run.results_file.read_text()) == {"epochs": 2, "validation": None}
+    with pytest.raises(UserError, match=r"has no validation images: .*--data on the command line"):
+        evaluate(run.path)
+    with pytest.raises(RunError, match="Take 'last'"):
+        evaluate(run.path, checkpoint="best")
+
+
+@pytest.mark.backend_free
+def test_a_report_that_does_not_fit_on_the_disk_is_said_and_made_later(
+    trained, tiny_recipe, tmp_path, monkeypatch
+):
+    stopped = RunDirectory(shutil.copytree(trained[0].path, tmp_path / "run"))
+    stopped.results_file.unlink()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "curves.png")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "write_report", full)
+        with pytest.raises(RunError, match=r"curves.png cannot be written: No space .* is done"):
+            train(tiny_recipe(), stopped.path)
+    assert not stopped.is_finished()
+    train(tiny_recipe(), stopped.path)
+    assert stopped.is_finished() and (stopped.report / "curves.png").exists()
 
 
 def test_a_run_is_evaluated_as_when_it_was_trained(trained):

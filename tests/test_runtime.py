@@ -156,3 +156,69 @@ def test_a_backend_that_keras_does_not_know_is_refused_in_a_sentence(tmp_path):
     assert process.returncode == 1
     assert "theano" in process.stderr
     assert "Traceback" not in process.stderr
+
+
+DETERMINISTIC_RUN = """
+import os, sys
+sys.argv = ["", "train", *sys.argv[1:]]
+from keras_convnext import cli
+try:
+    cli.app()
+except SystemExit as end:
+    assert not end.code
+backend = os.environ["KERAS_BACKEND"]
+if backend == "tensorflow":
+    from tensorflow.python.framework import config
+    assert config.is_op_determinism_enabled()
+if backend == "torch":
+    import torch
+    assert torch.are_deterministic_algorithms_enabled()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+if backend == "jax":
+    assert os.environ["XLA_FLAGS"].split()[-1] == "--xla_gpu_deterministic_ops=true"
+"""
+
+
+def test_a_run_can_be_made_deterministic(tmp_path, tiny_recipe):
+    (tmp_path / "recipe.yaml").write_text(
+        tiny_recipe("runtime.deterministic=true", "schedule.epochs=1", "schedule.warmup_epochs=0")
+        .to_yaml()
+        .replace("saved_model: true", "saved_model: false")
+    )
+    arguments = [tmp_path / "recipe.yaml", "--run-dir", tmp_path / "run"]
+    process = subprocess.run(
+        [sys.executable, "-c", DETERMINISTIC_RUN, *arguments],
+        env={**os.environ, "KERAS_BACKEND": BACKEND},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    assert (tmp_path / "run/results.json").is_file()
+
+
+@pytest.mark.backend_free
+def test_determinism_is_refused_when_it_is_too_late(monkeypatch):
+    jax = pytest.importorskip("jax")
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    runtime._make_jax_deterministic()  # on CPUs it always is
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    with pytest.raises(UserError, match=r"XLA_FLAGS=--xla_gpu_deterministic_ops=true before"):
+        runtime._make_jax_deterministic()
+    monkeypatch.setenv("XLA_FLAGS", "--xla_foo=1 --xla_gpu_deterministic_ops=true")
+    runtime._make_jax_deterministic()
+
+    torch = pytest.importorskip("torch")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    with pytest.raises(UserError, match="CUBLAS_WORKSPACE_CONFIG=:4096:8 before .*command line"):
+        runtime._make_torch_deterministic()
+
+
+@pytest.mark.backend_free
+def test_flags_of_ones_own_are_kept(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_foo=1")
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    for _ in range(2):
+        runtime._prepare_determinism()
+        assert os.environ["XLA_FLAGS"] == "--xla_foo=1 --xla_gpu_deterministic_ops=true"
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"

@@ -48,10 +48,11 @@ class Checkpoints:
         """
         write_model(model, self.path(epoch))
 
-    def remove_old(self) -> None:
-        """Removes all but the newest."""
-        for epoch in self.epochs()[: -self.keep]:
-            self.path(epoch).unlink()
+    def remove_before(self, epoch: int) -> None:
+        """Removes all but this epoch's and the few before it that stay."""
+        for old in self.epochs():
+            if old <= epoch - self.keep:
+                self.path(old).unlink()
 
     def restore(self, model: keras.Model) -> int:
         """Gives a compiled model the state of the newest checkpoint that is whole.

@@ -47,7 +47,7 @@ def restore(model: keras.Model, recipe: Recipe, run: RunDirectory) -> int:
             _remove_best_of_lost_epochs(run, epoch, newest)
         run.cut_metrics(epoch)
         if epoch:
-            _name_states(model, run, checkpoints, epoch)
+            _settle(model, run, checkpoints, epoch)
     return epoch
 
 
@@ -124,13 +124,10 @@ class _KeepStates(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.events.append(self.run.metrics()[-1])
         self.checkpoints.write(self.model, epoch + 1)
-        _name_states(self.model, self.run, self.checkpoints, epoch + 1)
-        self.checkpoints.remove_old()
+        _settle(self.model, self.run, self.checkpoints, epoch + 1)
 
 
-def _name_states(
-    model: keras.Model, run: RunDirectory, checkpoints: Checkpoints, epoch: int
-) -> None:
+def _settle(model: keras.Model, run: RunDirectory, checkpoints: Checkpoints, epoch: int) -> None:
     """Makes the last and the best states what the run's metrics and newest checkpoint say."""
     rows = run.metrics()
     files.link(checkpoints.path(epoch), run.last_model)
@@ -139,6 +136,7 @@ def _name_states(
     if _is_best(rows, "val_ema_accuracy") or _lacks(rows, "val_ema_accuracy", run.best_ema_model):
         with averaged_weights(model):
             write_model(model, run.best_ema_model)
+    checkpoints.remove_before(epoch)
 
 
 def _is_best(rows, metric):

@@ -5,17 +5,18 @@ the operations fail as in a killed process, so that all of them can be tried.
 """
 
 import dataclasses
-import io
+import os
+import resource
 import shutil
-import zipfile
 
-import h5py
 import keras
 import numpy as np
 import pytest
-from file_operations import killed_at
+from file_operations import killed_at, listening
+from model_files import tensors
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
+from keras_convnext.errors import RunError
 from keras_convnext.layers import StochasticDepth
 from keras_convnext.training import trainer
 from keras_convnext.training.model import compile_model
@@ -81,12 +82,12 @@ def process(settings, training):
     patch = pytest.MonkeyPatch()
     patch.setattr(trainer, "_build_metrics", lambda *_: None)
 
-    def start(path, kill_at=None, epochs=EPOCHS):
+    def start(path, kill_at=None, epochs=EPOCHS, around=None):
         for variable, value in zip(variables, fresh, strict=True):
             variable.assign(value)
         run = RunDirectory(path)
         length = dataclasses.replace(plan, epochs=epochs)
-        with killed_at(kill_at, path) as operations:
+        with around or killed_at(kill_at, path) as operations:
             done = trainer.restore(model, settings, run)
             trainer.fit(model, training, object(), settings, length, run, done)
         return operations
@@ -113,18 +114,8 @@ def unbroken(process, settings, tmp_path_factory):
     return left_by(run)
 
 
-def tensors(model_file):
-    """Returns everything a model's file holds: weights, optimizer, averages, seeds."""
-    found = {}
-    with zipfile.ZipFile(model_file) as archive:
-        content = io.BytesIO(archive.read("model.weights.h5"))
-    with h5py.File(content) as file:
-        file.visititems(
-            lambda name, item: (
-                found.update({name: item[()].tobytes()}) if isinstance(item, h5py.Dataset) else None
-            )
-        )
-    return found
+def content(model_file):
+    return {name: tensor.tobytes() for name, tensor in tensors(model_file).items()}
 
 
 def events(run):
@@ -142,7 +133,7 @@ def left_by(run):
     models = [run.last_model, run.best_model, run.best_ema_model, *run.checkpoints.iterdir()]
     return {
         "files": sorted(str(path.relative_to(run.path)) for path in run.path.rglob("*.keras")),
-        "models": {path.name: tensors(path) for path in models},
+        "models": {path.name: content(path) for path in models},
         "metrics": [{k: v for k, v in row.items() if k != "seconds"} for row in run.metrics()],
         "events": events(run),
         "partial": list(run.path.rglob(".partial*")),
@@ -205,11 +196,11 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_taken(
     run = RunDirectory(tmp_path / "run")
     shutil.copytree(half_done, run.path)
     newest = run.checkpoints / "epoch_0002.keras"
-    content = bytearray(newest.read_bytes())
+    whole = bytearray(newest.read_bytes())
     if damage == "a bit":
-        content[len(content) // 2] ^= 1
-    cut = {"truncated": len(content) // 2, "empty": 0, "no zip": 30}.get(damage, len(content))
-    newest.write_bytes(content[:cut])  # the last and the best state, too: they are the same file
+        whole[len(whole) // 2] ^= 1
+    cut = {"truncated": len(whole) // 2, "empty": 0, "no zip": 30}.get(damage, len(whole))
+    newest.write_bytes(whole[:cut])  # the last and the best state, too: they are the same file
 
     process(run.path)
 
@@ -223,7 +214,7 @@ def test_a_run_with_no_whole_checkpoint_is_refused(half_done, process, tmp_path)
     run = RunDirectory(shutil.copytree(half_done, tmp_path / "run"))
     for path in run.checkpoints.iterdir():
         path.write_text("")
-    with pytest.raises(ValueError, match=r"Nor can any earlier one .* --overwrite"):
+    with pytest.raises(RunError, match=r"Nor can any earlier one .* --overwrite"):
         process(run.path)
 
 
@@ -231,6 +222,51 @@ def test_a_run_whose_checkpoints_were_removed_is_refused(half_done, process, tmp
     run = RunDirectory(shutil.copytree(half_done, tmp_path / "run"))
     before = run.metrics_file.read_bytes()
     shutil.rmtree(run.checkpoints)
-    with pytest.raises(ValueError, match=r"has no checkpoints: an earlier version .* --overwrite"):
+    with pytest.raises(RunError, match=r"has no checkpoints: an earlier version .* --overwrite"):
         process(run.path)
     assert run.metrics_file.read_bytes() == before
+
+
+@pytest.fixture
+def full_disk():
+    """Lets a file grow no further once it is opened, in the fourth epoch, for all who write."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(part_of_path, epoch_is_there):
+        def listener(event, path):
+            if event == "open" and part_of_path in path and epoch_is_there():
+                size = os.path.getsize(path) if os.path.exists(path) else 0
+                resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, before[1]))
+
+        return listening(listener)
+
+    yield fill
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    ("part_of_path", "named", "safe"),
+    [
+        ("metrics.jsonl", "metrics.jsonl", 3),
+        ("tensorboard", "tensorboard/events.out.tfevents.", 3),
+        ("checkpoints/.partial", "checkpoints/epoch_0004.keras", 3),
+        ("run/.partial", "best_ema.keras", 4),
+    ],
+)
+def test_a_full_disk_is_said_and_costs_nothing(
+    half_done, process, unbroken, tmp_path, full_disk, part_of_path, named, safe
+):
+    run = RunDirectory(shutil.copytree(half_done, tmp_path / "run"))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    third = run.checkpoints / "epoch_0003.keras"
+    full = full_disk(part_of_path, lambda: third.exists() and len(run.metrics()) >= 3)
+    with pytest.raises(RunError) as raised:
+        process(run.path, around=full)
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    message = str(raised.value)
+    assert named in message and "cannot be written: File too large." in message
+    assert f"The checkpoint of epoch {safe} is whole." in message
+    assert "start again with the same command" in message
+    assert not list(run.path.rglob(".partial*"))
+    process(run.path)
+    assert left_by(run) == unbroken

@@ -1,0 +1,106 @@
+import errno
+import os
+import resource
+
+import pytest
+from file_operations import listening
+
+from keras_convnext import files
+from keras_convnext.errors import UserError
+
+pytestmark = pytest.mark.backend_free
+
+
+def test_a_file_is_written_whole(tmp_path):
+    path = tmp_path / "new/text"
+    files.write_text(path, "ä\n")
+    assert path.read_text(encoding="utf-8") == "ä\n"
+    assert [p.name for p in path.parent.iterdir()] == ["text"]
+
+
+def test_a_file_has_its_old_content_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "text"
+    path.write_text("old")
+    with pytest.raises(KeyError), files.whole_file(path) as written:
+        written.write_text("half")
+        raise KeyError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_content_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    order = []
+    monkeypatch.setattr(os, "fsync", lambda _: order.append("fsync"))
+    with listening(lambda event, path: order.append(f"{event} {os.path.basename(path)}")):
+        files.write_text(tmp_path / "text", "new")
+    assert order.index("fsync") < order.index("os.rename text")
+
+
+def test_what_is_added_is_on_the_disk(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    files.append(tmp_path / "log", b"1\n")
+    files.append(tmp_path / "log", b"2\n")
+    assert (tmp_path / "log").read_bytes() == b"1\n2\n" and len(synced) == 2
+
+
+@pytest.fixture
+def sizes_up_to():
+    """Lets no file grow beyond a size, as a full disk would."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+
+    yield limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_file_that_does_not_fit_leaves_the_old_one(tmp_path, sizes_up_to):
+    path = tmp_path / "text"
+    path.write_text("old")
+    sizes_up_to(1000)
+    with pytest.raises(UserError, match=r"text cannot be written: File too large\.$") as raised:
+        files.write_text(path, "x" * 2000)
+    assert (raised.value.errno, raised.value.filename) == (errno.EFBIG, str(path))
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("added", [b"x" * 2000, b"x" * 500])
+def test_a_line_that_does_not_fit_is_not_begun(tmp_path, sizes_up_to, added):
+    path = tmp_path / "log"
+    path.write_bytes(b"y" * 600)
+    sizes_up_to(1000)
+    with pytest.raises(files.WriteError, match=r"log cannot be written: "):
+        files.append(path, added)
+    assert path.read_bytes() == b"y" * 600
+
+
+def test_a_further_name_replaces_what_had_it(tmp_path):
+    for name in "ab":
+        (tmp_path / name).write_text(name)
+    for _ in range(2):  # linking what is linked already changes nothing
+        files.link(tmp_path / "a", tmp_path / "b")
+        assert (tmp_path / "b").samefile(tmp_path / "a")
+        assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
+
+
+def test_where_links_are_unknown_a_file_is_copied(tmp_path, monkeypatch):
+    def unknown(*_):
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", unknown)
+    (tmp_path / "a").write_text("a")
+    files.link(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_text() == "a"
+    assert not (tmp_path / "b").samefile(tmp_path / "a")
+
+
+def test_what_a_killed_process_was_writing_is_removed(tmp_path):
+    (tmp_path / ".partial-x").mkdir()
+    (tmp_path / ".partial-x/half").write_text("")
+    (tmp_path / "whole").write_text("")
+    files.remove_partial(tmp_path)
+    files.remove_partial(tmp_path / "nowhere")
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
