@@ -21,7 +21,7 @@ def settings(tiny_recipe):
         "optimizer.beta_2=0.99",
         "optimizer.clip_norm=5",
         "schedule.learning_rate=0.01",
-        "augment.label_smoothing=0.2",
+        "augment={policy: keras_cv, label_smoothing: 0.2}",
     )
 
 
