@@ -25,7 +25,7 @@ from keras_convnext.errors import DataError
 VERSION = 1
 # So new, a folder may change once more without its time telling: a clock's tick is 2 s at worst.
 TOO_NEW = 2 * 10**9
-CHANGED = -1
+CHANGED = -1  # no time of any folder
 
 
 class ClassFolder(NamedTuple):
@@ -114,15 +114,13 @@ def _kept(directory):
 
 def _is_current(index, folder):
     try:
-        return _is_from(index.time, folder) and all(
-            _is_from(time, folder / path) for times in index.times for path, time in times.items()
+        return index.time == os.stat(folder).st_mtime_ns and all(
+            time == os.stat(folder / path).st_mtime_ns
+            for times in index.times
+            for path, time in times.items()
         )
     except FileNotFoundError:
         return False
-
-
-def _is_from(recorded, path):
-    return recorded != CHANGED and recorded == os.stat(path).st_mtime_ns
 
 
 def _time_of(path):

@@ -254,7 +254,8 @@ def test_workers_together_have_the_images_of_one(noise, workers):
 def test_workers_draw_each_for_itself(policy):
     same = ArraySplit(np.full((12, 12, 12, 3), 90, "uint8"), np.zeros(12, "int32"), ("a", "b"))
     same.images[:, :6] = 200
-    augment = {"policy": policy, "rand_augment": RandAugment(rate=1.0, kinds="geometric")}
+    rand_augment = RandAugment(rate=1.0, kinds="geometric", magnitude_deviation=0.5)
+    augment = {**PLAIN, "policy": policy, "rand_augment": rand_augment}
     first, second = (
         batches(same, batch_size=12, worker=worker, workers=2, **augment)[0] for worker in (0, 1)
     )
