@@ -107,8 +107,6 @@ def configure(runtime: Runtime) -> None:
             it deterministic.
     """
     choose_backend(runtime.backend)
-    if runtime.deterministic and "keras" not in sys.modules:
-        _prepare_determinism()
     import keras
 
     keras.config.set_dtype_policy(runtime.precision)

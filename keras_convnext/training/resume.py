@@ -35,7 +35,7 @@ def refuse_other_recipe(run: RunDirectory, recipe: Recipe) -> None:
 
 def refuse_other_data(run: RunDirectory, plan: Plan, class_names: tuple[str, ...]) -> None:
     """Raises a `RunError` if the data set is no longer what the run was trained on."""
-    if not any(run.checkpoints.glob("*")):
+    if not any(run.checkpoints.glob("epoch_*")):
         return
     before = run.read(run.plan_file)
     now = {"training_images": plan.training_images, "validation_images": plan.validation_images}

@@ -189,7 +189,9 @@ def test_a_run_killed_at_any_file_operation_goes_on_exactly(half_done, process, 
         shutil.rmtree(run.path)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "a bit", "empty", "no zip"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "a bit of its weights", "a bit of its description", "empty", "no zip"]
+)
 def test_a_damaged_checkpoint_is_said_and_the_one_before_taken(
     half_done, process, unbroken, tmp_path, capsys, damage
 ):
@@ -197,8 +199,10 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_taken(
     shutil.copytree(half_done, run.path)
     newest = run.checkpoints / "epoch_0002.keras"
     whole = bytearray(newest.read_bytes())
-    if damage == "a bit":
+    if damage == "a bit of its weights":
         whole[len(whole) // 2] ^= 1
+    if damage == "a bit of its description":  # with which alone the last state could be loaded
+        whole[whole.index(b"class_name")] ^= 1
     cut = {"truncated": len(whole) // 2, "empty": 0, "no zip": 30}.get(damage, len(whole))
     newest.write_bytes(whole[:cut])  # the last and the best state, too: they are the same file
 
@@ -208,6 +212,17 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_taken(
         "\n", ""
     )
     assert left_by(run) == unbroken
+
+
+def test_a_best_state_goes_with_the_damaged_checkpoint_of_its_epoch(half_done, process, tmp_path):
+    run = RunDirectory(shutil.copytree(half_done, tmp_path / "run"))
+    (run.checkpoints / "epoch_0002.keras").write_text("")  # of the best epoch so far
+    process(run.path, epochs=1)  # nothing is left to train
+    first = content(run.checkpoints / "epoch_0001.keras")
+    assert content(run.last_model) == content(run.best_model) == first
+    of_average = content(run.best_ema_model)
+    iterations = "optimizer/vars/0"
+    assert of_average[iterations] == first[iterations] and of_average != first
 
 
 def test_a_run_with_no_whole_checkpoint_is_refused(half_done, process, tmp_path):
