@@ -15,6 +15,7 @@ counts is the ratio, the median of each round's. The last line of output is one 
 import argparse
 import json
 import os
+import platform
 import statistics
 import subprocess
 import sys
@@ -212,16 +213,19 @@ def environment() -> dict:
     from keras_convnext import runtime
 
     described = runtime.describe()
-    processor = next(
-        (
-            line.split(": ")[1]
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        "unknown",
-    )
     others = {name: version(name) for name in ("timm", "torchvision", "pillow")}
-    return {**described, "processor": processor, "packages": {**described["packages"], **others}}
+    return {
+        **described,
+        "processor": processor(),
+        "packages": {**described["packages"], **others},
+    }
+
+
+def processor() -> str:
+    listed = Path("/proc/cpuinfo")  # Linux, where `platform` does not know the model
+    lines = listed.read_text().splitlines() if listed.exists() else []
+    models = [line.split(": ")[1] for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor()
 
 
 def show(document: dict) -> None:
