@@ -84,8 +84,7 @@ def _whole_and_rest(coordinates):
 def _pad(image, fill):
     """Repeats the edges by the margin and puts rows of the fill below, one for each tap.
 
-    Returns the pixels one after the other, `(pixels, 3)`, and how many make a row, a multiple of
-    the taps.
+    Returns all values one after the other, and how many pixels make a row, a multiple of the taps.
     """
     image = tf.concat([image[:1]] * MARGIN + [image] + [image[-1:]] * MARGIN, axis=0)
     image = tf.concat([image[:, :1]] * MARGIN + [image] + [image[:, -1:]] * MARGIN, axis=1)
@@ -93,7 +92,7 @@ def _pad(image, fill):
     row = (width + TAPS - 1) // TAPS * TAPS
     image = tf.pad(image, ((0, 0), (0, row - width), (0, 0)))
     below = tf.broadcast_to(tf.constant(fill, tf.uint8), (TAPS, row, 3))
-    return tf.reshape(tf.concat([image, below], axis=0), (-1, 3)), row
+    return tf.reshape(tf.concat([image, below], axis=0), (-1,)), row
 
 
 class _Windows(NamedTuple):
@@ -114,19 +113,19 @@ class _Windows(NamedTuple):
         return tf.cast(tf.gather(self.table, places), tf.float32)
 
 
-def _windows(pixels):
-    """Returns the windows of pixels `(pixels, 3)`; those of one kind are a piece of memory."""
-    of_each = tf.shape(pixels)[0] // TAPS - 1
-    kinds = [
-        tf.reshape(pixels[kind : kind + TAPS * of_each], (-1, 3 * TAPS)) for kind in range(TAPS)
-    ]
-    return _Windows(tf.concat(kinds, axis=0), of_each)
+def _windows(values):
+    """Returns the windows of an image given as one row of values; those of a kind lie in line."""
+    length = 3 * TAPS
+    of_each = tf.size(values) // length - 1
+    kinds = [values[3 * kind : 3 * kind + length * of_each] for kind in range(TAPS)]
+    return _Windows(tf.reshape(tf.concat(kinds, axis=0), (-1, length)), of_each)
 
 
 def _powers(rest):
     """Returns 1, r, r**2 and r**3 of every pixel: `(4, pixels)`."""
     rest = tf.reshape(rest, (-1,))
-    return tf.stack([tf.ones_like(rest), rest, rest**2, rest**3])
+    square = rest * rest
+    return tf.stack([tf.ones_like(rest), rest, square, square * rest])
 
 
 def _weights(powers, kernel):
