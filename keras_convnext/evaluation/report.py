@@ -51,8 +51,9 @@ def learning_curves(metrics: list[dict[str, float]]):
     epochs = [row["epoch"] for row in metrics]
     for axes, name, label in ((loss, "loss", "loss"), (accuracy, "accuracy", "accuracy")):
         axes.plot(epochs, [row[name] for row in metrics], label="training, augmented")
-        if f"val_{name}" in metrics[0]:
-            axes.plot(epochs, [row[f"val_{name}"] for row in metrics], label="validation")
+        for prefix, of in (("val_", "validation"), ("val_ema_", "validation, average")):
+            if prefix + name in metrics[0]:
+                axes.plot(epochs, [row[prefix + name] for row in metrics], label=of)
         axes.set(xlabel="epoch", title=label)
         axes.legend()
     rate.plot(epochs, [row["learning_rate"] for row in metrics], color="tab:green")
