@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import os
 import resource
@@ -44,23 +45,22 @@ def test_what_is_added_is_on_the_disk(tmp_path, monkeypatch):
     assert (tmp_path / "log").read_bytes() == b"1\n2\n" and len(synced) == 2
 
 
-@pytest.fixture
-def sizes_up_to():
-    """Lets no file grow beyond a size, as a full disk would."""
+@contextlib.contextmanager
+def no_file_beyond(size):
+    """Within, no file can grow beyond a size, as on a full disk: the test's own output neither."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    def limit(size):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
 
-    yield limit
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_a_file_that_does_not_fit_leaves_the_old_one(tmp_path, sizes_up_to):
+def test_a_file_that_does_not_fit_leaves_the_old_one(tmp_path):
     path = tmp_path / "text"
     path.write_text("old")
-    sizes_up_to(1000)
-    with pytest.raises(UserError, match=r"text cannot be written: File too large\.$") as raised:
+    match = r"text cannot be written: File too large\.$"
+    with pytest.raises(UserError, match=match) as raised, no_file_beyond(1000):
         files.write_text(path, "x" * 2000)
     assert (raised.value.errno, raised.value.filename) == (errno.EFBIG, str(path))
     assert path.read_text() == "old"
@@ -68,11 +68,10 @@ def test_a_file_that_does_not_fit_leaves_the_old_one(tmp_path, sizes_up_to):
 
 
 @pytest.mark.parametrize("added", [b"x" * 2000, b"x" * 500])
-def test_a_line_that_does_not_fit_is_not_begun(tmp_path, sizes_up_to, added):
+def test_a_line_that_does_not_fit_is_not_begun(tmp_path, added):
     path = tmp_path / "log"
     path.write_bytes(b"y" * 600)
-    sizes_up_to(1000)
-    with pytest.raises(files.WriteError, match=r"log cannot be written: "):
+    with pytest.raises(files.WriteError, match=r"log cannot be written: "), no_file_beyond(1000):
         files.append(path, added)
     assert path.read_bytes() == b"y" * 600
 

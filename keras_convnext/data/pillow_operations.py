@@ -180,7 +180,8 @@ def _blend(start, image, factor):
 
 
 def _transpose(image):
-    return tf.transpose(image, (1, 0, 2))
+    # In float32, since TensorFlow complains of transposing bytes on processors without AVX-512.
+    return tf.cast(tf.transpose(tf.cast(image, tf.float32), (1, 0, 2)), image.dtype)
 
 
 def _size(image):

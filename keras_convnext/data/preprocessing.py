@@ -118,7 +118,8 @@ def resize(image: tf.Tensor, height, width) -> tf.Tensor:
     the pictures tested. The horizontal pass comes first, as in every Pillow before 13, with which
     the published networks were trained.
     """
-    columns = _resize_rows(tf.transpose(image, (1, 0, 2)), width)
+    # In float32, since TensorFlow complains of transposing bytes on processors without AVX-512.
+    columns = _resize_rows(tf.transpose(tf.cast(image, tf.float32), (1, 0, 2)), width)
     return _resize_rows(tf.transpose(columns, (1, 0, 2)), height)
 
 
