@@ -39,14 +39,14 @@ def decode_rgb(encoded: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(image, (None, None, 3))
 
 
-def decode_rgb_part(encoded: tf.Tensor, box: Box) -> tf.Tensor:
+def decode_rgb_part(encoded: tf.Tensor, box: Box | None) -> tf.Tensor:
     """Decodes a part of an image file, to the same bits as `decode_rgb` followed by slicing.
 
     Of a JPEG only the part is transformed, which takes less time; other formats are decoded whole.
 
     Args:
         encoded: Scalar string tensor, the file's bytes.
-        box: Which part, a function of the image's height and width.
+        box: Which part, a function of the image's height and width; `None` for all of it.
 
     Returns:
         `uint8` tensor of shape `(part's height, part's width, 3)`.
@@ -55,6 +55,8 @@ def decode_rgb_part(encoded: tf.Tensor, box: Box) -> tf.Tensor:
         tf.errors.InvalidArgumentError: If the bytes are no image of a known format. A JPEG's fault
             outside of the part may go unnoticed.
     """
+    if box is None:
+        return decode_rgb(encoded)
     part = tf.cond(
         tf.io.is_jpeg(encoded),
         lambda: _decode_jpeg_part(encoded, box),

@@ -2,14 +2,14 @@
 
 import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from keras_convnext.data.decoding import Box, decode_rgb, decode_rgb_part
+from keras_convnext.data.decoding import Box, decode_rgb_part
 from keras_convnext.data.folder_index import FolderIndex, current_index
 from keras_convnext.data.image_check import find_faults, numbers_to_leave_out
 from keras_convnext.data.index_cache import index_directory
@@ -44,8 +44,7 @@ class FolderSplit:
             self._path_and_label, [index], [tf.string, tf.int32], stateful=False
         )
         encoded = tf.io.read_file(tf.ensure_shape(path, ()))
-        image = decode_rgb(encoded) if box is None else decode_rgb_part(encoded, box)
-        return image, tf.ensure_shape(label, ())
+        return decode_rgb_part(encoded, box), tf.ensure_shape(label, ())
 
     def name_of(self, index: int) -> str:
         return os.fsdecode(self._path_and_label(index)[0])
@@ -82,10 +81,8 @@ def image_folder(
     with index_directory(folder) as directory:
         index = current_index(directory / "index", folder)
         names = class_names or index.class_names
-        refuse_unknown_classes(path, index.class_names, names)
+        labels = labels_among(path, index.class_names, names)
         faults = find_faults(index, folder, directory / "checks.jsonl") if check_images else {}
-    number_of = {name: number for number, name in enumerate(names)}
-    labels = np.array([number_of[name] for name in index.class_names], np.int32)
     left_out = numbers_to_leave_out(index, faults, folder, on_bad_image)
     return FolderSplit(folder, index, names, labels, left_out)
 
@@ -101,11 +98,22 @@ def existing(path: str | Path) -> Path:
     return folder
 
 
-def refuse_unknown_classes(source: object, classes: Iterable[str], known: tuple[str, ...]) -> None:
-    """Raises a `DataError` if the data holds a class that the network does not know."""
+def labels_among(source: object, classes: Sequence[str], known: tuple[str, ...]) -> np.ndarray:
+    """Returns the numbers of the data's classes among those that the network knows.
+
+    Args:
+        source: What the data is called.
+        classes: Its classes.
+        known: Those of the network, in the order of its outputs.
+
+    Raises:
+        DataError: If the data holds a class that the network does not know.
+    """
     unknown = sorted(set(classes) - set(known))
     if unknown:
         raise DataError(
             f"{source} holds classes that the training images lack: {shortened(unknown)}. The "
             f"classes trained on are: {shortened(known)}."
         )
+    number_of = {name: number for number, name in enumerate(known)}
+    return np.array([number_of[name] for name in classes], np.int32)

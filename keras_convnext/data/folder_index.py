@@ -5,7 +5,6 @@ only one class is ever listed in memory; its names go to the end of one file of 
 each begins, to another.
 """
 
-import bisect
 import contextlib
 import json
 import os
@@ -19,6 +18,7 @@ from rich.progress import track
 
 from keras_convnext.console import console
 from keras_convnext.data.index_cache import replace_directory
+from keras_convnext.data.parts import numbers_of, place_among
 from keras_convnext.data.wording import shortened
 from keras_convnext.errors import DataError
 
@@ -73,11 +73,11 @@ class FolderIndex:
 
     def files_of(self, place: int) -> range:
         """Returns the numbers of a class's files."""
-        return range(self.ends[place - 1] if place else 0, self.ends[place])
+        return numbers_of(self.ends, place)
 
     def class_of(self, number: int) -> int:
         """Returns which class a file is of."""
-        return bisect.bisect_right(self.ends, number)
+        return place_among(self.ends, number)[0]
 
     def path_of(self, number: int) -> bytes:
         """Returns a file's path below the folder."""

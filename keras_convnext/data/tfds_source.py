@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from keras_convnext.data.decoding import Box, decode_rgb, decode_rgb_part
-from keras_convnext.data.folder import refuse_unknown_classes
+from keras_convnext.data.decoding import Box, decode_rgb_part
+from keras_convnext.data.folder import labels_among
 from keras_convnext.data.index_cache import index_directory
-from keras_convnext.data.tfrecord_index import current_tfrecord_index, place_among
+from keras_convnext.data.parts import place_among
+from keras_convnext.data.tfrecord_index import current_tfrecord_index
 from keras_convnext.data.wording import shortened
 from keras_convnext.errors import DataError, MissingPackage
 
@@ -48,8 +49,7 @@ class TfdsSplit:
         example = tfds.features.FeaturesDict(self.features).deserialize_example(
             tf.ensure_shape(record, ()), decoders={image_key: tfds.decode.SkipDecoding()}
         )
-        encoded = example[image_key]
-        image = decode_rgb(encoded) if box is None else decode_rgb_part(encoded, box)
+        image = decode_rgb_part(example[image_key], box)
         return image, tf.gather(self.labels, example[label_key])
 
     def name_of(self, index: int) -> str:
@@ -85,9 +85,7 @@ def tfds_split(
     _, label = features.values()
     own_names = tuple(label.int2str(number) for number in range(label.num_classes))
     names = class_names or own_names
-    refuse_unknown_classes(name, own_names, names)
-    number_of = {known: number for number, known in enumerate(names)}
-    labels = np.array([number_of[own] for own in own_names], np.int32)
+    labels = labels_among(name, own_names, names)
     instructions = _file_instructions(name, builder.info, split)
     size = sum(one.take for one in instructions)
     read = _reader(name, builder, instructions)

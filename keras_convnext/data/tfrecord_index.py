@@ -4,7 +4,6 @@ A TFRecord file can only be read from its start, so its records would have to be
 buffer. Source of the format: https://www.tensorflow.org/tutorials/load_data/tfrecord.
 """
 
-import bisect
 import itertools
 import json
 import os
@@ -17,6 +16,7 @@ from rich.progress import track
 
 from keras_convnext.console import console
 from keras_convnext.data.index_cache import replace_directory
+from keras_convnext.data.parts import numbers_of
 from keras_convnext.errors import DataError
 
 VERSION = 1
@@ -48,12 +48,11 @@ class TFRecordIndex:
 
     def size_of(self, file: int) -> int:
         """Returns how many records a file has."""
-        return self._ends[file] - (self._ends[file - 1] if file else 0)
+        return len(numbers_of(self._ends, file))
 
     def read(self, file: int, number: int) -> bytes:
         """Returns a record of a file."""
-        first = self._ends[file - 1] if file else 0
-        start, length = self._spans[first + number].tolist()
+        start, length = self._spans[numbers_of(self._ends, file)[number]].tolist()
         # Opened every time: thousands of files may be more than a process can keep open.
         descriptor = os.open(self._files[file], os.O_RDONLY)
         try:
@@ -113,9 +112,3 @@ def _spans_of(file):
             f"but the file has {size:,}. Prepare the data set again."
         )
     return np.array(spans, np.int64).reshape(-1, 2)
-
-
-def place_among(ends: Sequence[int], number: int) -> tuple[int, int]:
-    """Returns in which part a number lies, and its number within the part."""
-    part = bisect.bisect_right(ends, number)
-    return part, number - (ends[part - 1] if part else 0)
