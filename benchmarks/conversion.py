@@ -34,8 +34,9 @@ CONVERSIONS = [
 ]
 MAKE_CHECKPOINT = """
 import sys
-sys.path.insert(0, "tests")
-import torchvision_without_operations, safetensors.torch, timm, torch
+from keras_convnext.benchmark.torchvision_operations import make_torchvision_importable
+make_torchvision_importable()
+import safetensors.torch, timm, torch
 tensors = timm.create_model("convnext_xlarge").state_dict()
 safetensors.torch.save_file(tensors, f"{sys.argv[1]}/model.safetensors")
 torch.save(tensors, f"{sys.argv[1]}/model.pth")

@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 
@@ -33,17 +34,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backends", nargs="+", default=["tensorflow", "jax", "torch"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; they share the cores")
     parser.add_argument("--save", action="store_true", help=f"write to {RESULT}")
     arguments = parser.parse_args()
 
     pairs = [(backend, seed) for backend in arguments.backends for seed in arguments.seeds]
-    runs = [
-        train(backend, seed)
-        for backend, seed in track(pairs, description="Runs", console=Console(stderr=True))
-    ]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        finished = pool.map(lambda pair: train(*pair), pairs)
+        console = Console(stderr=True)
+        runs = list(track(finished, description="Runs", total=len(pairs), console=console))
     document = {
         "benchmark": "digits",
         "date": date.today().isoformat(),
+        "runs_at_a_time": arguments.jobs,
         "backends": {
             backend: summarize([run for run in runs if run["backend"] == backend])
             for backend in arguments.backends

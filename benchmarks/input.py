@@ -179,8 +179,9 @@ class TimmsBatches:
     """The batches of timm's loader, mixed if the recipe mixes; its workers outlive a turn."""
 
     def __init__(self, folder: str, name: str, batches: int):
-        sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-        import torchvision_without_operations  # noqa: F401
+        from keras_convnext.benchmark.torchvision_operations import make_torchvision_importable
+
+        make_torchvision_importable()
         from timm.data import ImageDataset, Mixup, create_loader
 
         dataset = ImageDataset(folder)

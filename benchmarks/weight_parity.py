@@ -66,13 +66,13 @@ def run(*arguments: str) -> None:
 
 def write_reference(project: str, name: str, folder: str) -> None:
     """Writes a network of the other project, two images, and its logits for them."""
-    sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
     import torch
-    import torchvision_without_operations  # noqa: F401
     from safetensors.numpy import save_file
 
+    from keras_convnext.benchmark.torchvision_operations import make_torchvision_importable
     from keras_convnext.variants import VARIANTS
 
+    make_torchvision_importable()
     torch.manual_seed(0)
     variant = VARIANTS[name]
     network = of_timm(name) if project == "timm" else of_transformers(variant)

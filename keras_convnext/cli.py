@@ -18,7 +18,7 @@ from rich.table import Table
 
 from keras_convnext.console import console as notices
 from keras_convnext.errors import UserError
-from keras_convnext.runtime import start_quietly
+from keras_convnext.runtime import default_backend, start_quietly
 
 # A pipe has no width; without one, rich would fold tables at 80 columns.
 results = Console(width=None if sys.stdout.isatty() else 200)
@@ -168,6 +168,73 @@ def export(
     from keras_convnext import runs
 
     results.print(f"{runs.export(source, output, format, checkpoint)}", soft_wrap=True)
+
+
+@app.command(
+    epilog="Example: keras-convnext benchmark --backend jax --backend torch --compare ResNet50"
+)
+def benchmark(
+    model: Annotated[str, typer.Option(help="One of ours; see keras-convnext models.")] = (
+        "convnext_tiny"
+    ),
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(help="Keras backend; may be given again. Defaults to Keras's own choice."),
+    ] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(help="'float32' or 'bfloat16'; may be given again. Defaults to both."),
+    ] = None,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="'keras.applications', 'timm', 'timm compiled' or 'transformers'; may be given "
+            "again. Defaults to keras.applications and timm or, without it, transformers."
+        ),
+    ] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NETWORK",
+            help="Any other network of keras.applications, such as ResNet50, or of timm, such as "
+            "timm:regnety_016; may be given again.",
+        ),
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="'forward' or 'train'; may be given again. Defaults to both."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images a call.")] = 8,
+    image_size: Annotated[int, typer.Option(min=32, help="Their side in pixels.")] = 224,
+    rounds: Annotated[int, typer.Option(min=1, help="Calls that are counted.")] = 7,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder for benchmark.json and benchmark.png; made if it is not there."),
+    ] = None,
+) -> None:
+    """Time a network on this machine beside the same network of other projects.
+
+    Every network runs in a process of its own; they are called in turn, and the medians shown.
+    """
+    from keras_convnext.benchmark.comparison import TASKS
+    from keras_convnext.benchmark.comparison import compare as time_side_by_side
+    from keras_convnext.benchmark.contenders import PRECISIONS, contenders, others
+
+    for one in task or ():
+        _one_of("--task", one, TASKS)
+    backends, precisions = backend or [default_backend()], precision or list(PRECISIONS)
+    everyone = [
+        *contenders(model, backends, precisions, peer),
+        *others(compare or [], backends, precisions),
+    ]
+    document = time_side_by_side(everyone, batch_size, image_size, rounds, task or TASKS)
+    from keras_convnext.benchmark.report import ratio_table, speed_table, write_report
+
+    results.print(speed_table(document))
+    results.print(ratio_table(document))
+    if output is not None:
+        write_report(document, output)
+        results.print(f"report: {output}", soft_wrap=True)
 
 
 @app.command(epilog="Example: keras-convnext models")

@@ -52,6 +52,18 @@ def choose_backend(name: str | None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+def default_backend() -> str:
+    """Returns the backend Keras would take by itself.
+
+    Raises:
+        UserError: If it cannot be had; see `choose_backend`.
+    """
+    choose_backend(None)
+    import keras
+
+    return keras.backend.backend()
+
+
 def start_quietly(backend: str | None = None, deterministic: bool = False) -> None:
     """Chooses the backend and imports it and TensorFlow, whose tf.data reads the images.
 
@@ -171,11 +183,12 @@ def describe() -> dict[str, object]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processors": os.cpu_count(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: installed_version(name) for name in PACKAGES},
     }
 
 
-def _version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
+    """Returns a package's version; `None` if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -10,10 +10,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import keras  # before TensorFlow: under PyTorch, torch has to be imported first
 import numpy as np
 import pytest
-import torchvision_without_operations  # noqa: F401
 from PIL import Image
 
+from keras_convnext.benchmark.torchvision_operations import make_torchvision_importable
 from keras_convnext.recipe import load_recipe
+
+make_torchvision_importable()
 
 
 def pytest_configure(config):

@@ -301,3 +301,23 @@ def test_a_published_checkpoint_names_what_an_image_shows(run_command, published
     (best,) = json.loads(out).values()
     assert len(best) == 5
     assert set(best) < set(imagenet.class_names())
+
+
+def test_benchmark_compares_networks_and_writes_a_report(run_command, tmp_path):
+    status, out, _ = run_command(
+        *("benchmark", "--backend", "torch", "--precision", "float32", "--task", "forward"),
+        *("--peer", "transformers", "--compare", "timm:convnext_tiny", "--image-size", 32),
+        *("--batch-size", 1, "--rounds", 1, "--output", tmp_path / "report"),
+    )
+    assert status == 0
+    for label in ("keras_convnext convnext_tiny on torch", "transformers", "timm convnext_tiny"):
+        assert label in out
+    document = json.loads((tmp_path / "report/benchmark.json").read_text())
+    assert len(document["results"]) == 3
+    assert (tmp_path / "report/benchmark.png").exists()
+
+
+def test_benchmark_refuses_an_unknown_task_before_it_starts_anything(run_command):
+    status, _, err = run_command("benchmark", "--task", "backward")
+    assert status == 1
+    assert "--task must be one of forward, train. Received: 'backward'." in err

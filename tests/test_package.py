@@ -21,14 +21,14 @@ ROWS = [
     {"layers", "weights"},
     {"models"},
     {"conversion", "data", "training"},
-    {"evaluation", "serving"},
+    {"benchmark", "evaluation", "serving"},
     {"runs"},
     {"cli"},
     {"__main__"},
 ]
 ROW_OF = {part: row for row, parts in enumerate(ROWS) for part in parts}
 # The rows whose parts do not know each other either.
-APART = [{"layers", "weights"}, {"data", "training"}, {"evaluation", "serving"}]
+APART = [{"layers", "weights"}, {"data", "training"}, {"benchmark", "evaluation", "serving"}]
 
 # Modules that a recipe, the command line and this package itself need before a backend is chosen.
 WITHOUT_BACKEND = [
@@ -40,6 +40,7 @@ WITHOUT_BACKEND = [
     "console",
     "runtime",
     "training.plan",
+    "benchmark.comparison",
     "cli",
     "weights.catalog",
 ]

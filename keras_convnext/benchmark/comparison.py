@@ -1,0 +1,123 @@
+"""A comparison: every contender in a process of its own, timed in turn."""
+
+import contextlib
+import itertools
+import statistics
+from collections.abc import Sequence
+from datetime import date
+
+from rich.progress import Progress
+
+from keras_convnext.benchmark.contenders import OURS, PRECISIONS, Contender
+from keras_convnext.benchmark.machine import describe_machine
+from keras_convnext.benchmark.worker import Worker
+from keras_convnext.console import console
+
+TASKS = ("forward", "train")
+
+
+def compare(
+    contenders: Sequence[Contender],
+    batch_size: int = 8,
+    image_size: int = 224,
+    rounds: int = 7,
+    tasks: Sequence[str] = TASKS,
+) -> dict:
+    """Times networks side by side, so that a slow spell of the machine hits all of them.
+
+    In every round each contender takes one call of each task, one after the other. Contenders of
+    one precision are compared at a time, since all of these are in memory at once.
+
+    Args:
+        contenders: Who takes part.
+        batch_size: Images a call. Defaults to 8.
+        image_size: Their height and width in pixels. Defaults to 224.
+        rounds: Calls of each task that are counted. Defaults to 7.
+        tasks: Some of `"forward"` and `"train"`. Defaults to both.
+
+    Returns:
+        A document for JSON: the settings, the machine, and under `results` a row for each
+        contender with `seconds` and `first_call_seconds` for each task, `images_per_second` by
+        their median, `build_seconds` and, if it trained, `train_memory_mib`.
+
+    Raises:
+        UserError: If a project lacks a network.
+        RuntimeError: If a process failed; the message holds what it printed.
+    """
+    results: list[dict] = []
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("", total=len(contenders) * (1 + rounds))
+        for precision in PRECISIONS:
+            group = [one for one in contenders if one.precision == precision]
+            with contextlib.ExitStack() as stack:
+                rows = []
+                workers = []
+                for contender in group:
+                    progress.update(bar, description=f"{contender.label}: first calls")
+                    worker = stack.enter_context(Worker(contender, batch_size, image_size, tasks))
+                    rows.append({**vars(contender), **worker.prepare()})
+                    workers.append(worker)
+                    progress.advance(bar)
+                progress.update(bar, description=f"{precision}: rounds")
+                seconds = _time_in_turn(workers, rounds, tasks, lambda: progress.advance(bar))
+                for row, worker, of_tasks in zip(rows, workers, seconds, strict=True):
+                    row["seconds"] = of_tasks
+                    row["images_per_second"] = {
+                        task: batch_size / statistics.median(times)
+                        for task, times in of_tasks.items()
+                    }
+                    row["train_memory_mib"] = worker.train_memory() if "train" in tasks else None
+                results += rows
+    return {
+        "benchmark": "speed",
+        "date": date.today().isoformat(),
+        "batch_size": batch_size,
+        "image_size": image_size,
+        "rounds": rounds,
+        "machine": describe_machine(),
+        "results": results,
+    }
+
+
+def _time_in_turn(workers, rounds, tasks, advance):
+    """Returns the seconds of every task of every worker."""
+    seconds: list[dict[str, list[float]]] = [{task: [] for task in tasks} for _ in workers]
+    for _ in range(rounds):
+        for worker, of_tasks in zip(workers, seconds, strict=True):
+            for task in tasks:
+                of_tasks[task].append(worker.time(task))
+            advance()
+    return seconds
+
+
+def ratios(document: dict) -> list[dict]:
+    """Returns how many times faster our network is than every other of the same precision.
+
+    Each ratio is the median of the ratios of the rounds, in which both ran one after the other.
+
+    Args:
+        document: What `compare` returns.
+
+    Returns:
+        A row for each pair, with the labels `ours` and `peer`, the `precision`, a ratio for each
+        task, and `memory`, the peer's memory of a train step over ours.
+    """
+    rows = []
+    pairs = itertools.product(document["results"], repeat=2)
+    for ours, peer in pairs:
+        apart = ours["precision"] != peer["precision"]
+        if ours["project"] != OURS or peer["project"] == OURS or apart:
+            continue
+        row = {"ours": label_of(ours), "peer": label_of(peer), "precision": ours["precision"]}
+        for task, times in ours["seconds"].items():
+            each = [theirs / own for own, theirs in zip(times, peer["seconds"][task], strict=True)]
+            row[task] = statistics.median(each)
+        memory = ours["train_memory_mib"], peer["train_memory_mib"]
+        row["memory"] = memory[1] / memory[0] if all(memory) else None
+        rows.append(row)
+    return rows
+
+
+def label_of(row: dict) -> str:
+    """Returns what a reader calls a row's contender."""
+    return Contender(row["project"], row["network"], row["backend"], row["precision"]).label

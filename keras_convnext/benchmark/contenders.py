@@ -1,0 +1,144 @@
+"""What takes part in a comparison, told by names alone, before any backend is imported."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from keras_convnext.errors import MissingPackage, UserError
+from keras_convnext.runtime import BACKENDS
+from keras_convnext.variants import get_variant
+
+OURS = "keras_convnext"
+KERAS_APPLICATIONS = "keras.applications"
+TIMM = "timm"
+TIMM_COMPILED = "timm compiled"
+TRANSFORMERS = "transformers"
+PEERS = (KERAS_APPLICATIONS, TIMM, TIMM_COMPILED, TRANSFORMERS)
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One network of one project, as it is measured.
+
+    Attributes:
+        project: `"keras_convnext"` or one of `PEERS`.
+        network: Its name there, such as `"ConvNeXtTiny"`.
+        backend: The Keras backend, or `"torch"` where Keras has no part.
+        precision: `"float32"` or `"bfloat16"`, in which the weights stay float32: Keras's
+            `mixed_bfloat16`, PyTorch's autocast.
+    """
+
+    project: str
+    network: str
+    backend: str
+    precision: str
+
+    @property
+    def label(self) -> str:
+        """What a reader calls it."""
+        return f"{self.project} {self.network} on {self.backend}"
+
+
+def contenders(
+    model: str, backends: Sequence[str], precisions: Sequence[str], peers: Sequence[str] | None
+) -> list[Contender]:
+    """Returns a model of ours and its peers, on every backend and in every precision.
+
+    Args:
+        model: Name of one of our networks, such as `"convnext_tiny"`.
+        backends: Keras backends.
+        precisions: Some of `PRECISIONS`.
+        peers: Some of `PEERS`, or `None` for `keras.applications` and timm or, where that is not
+            installed, transformers; each as far as it has this network.
+
+    Raises:
+        UserError: If a name is unknown, or a peer that was asked for lacks the network.
+        MissingPackage: If what was asked for is not installed.
+    """
+    name = get_variant(model).name
+    _refuse_unknown("backend", backends, BACKENDS)
+    _refuse_unknown("precision", precisions, PRECISIONS)
+    for backend in backends:
+        if find_spec(backend) is None:
+            raise MissingPackage(f"The backend {backend!r}", backend)
+    if peers is None:
+        chosen = [peer for peer in _default_peers() if _name_at(peer, name)]
+    else:
+        _refuse_unknown("peer", peers, PEERS)
+        chosen = list(peers)
+    everyone = []
+    for precision in precisions:
+        everyone += [Contender(OURS, name, backend, precision) for backend in backends]
+        for peer in chosen:
+            theirs = _name_at(peer, name)
+            if theirs is None:
+                raise UserError(f"{peer} has no {name}. Leave out --peer {peer!r}.")
+            on = backends if peer == KERAS_APPLICATIONS else ["torch"]
+            _require_package(peer)
+            everyone += [Contender(peer, theirs, backend, precision) for backend in on]
+    return everyone
+
+
+def others(
+    names: Sequence[str], backends: Sequence[str], precisions: Sequence[str]
+) -> list[Contender]:
+    """Returns networks of other kinds, to stand beside ConvNeXt.
+
+    Args:
+        names: Such as `"EfficientNetV2S"`, of `keras.applications`, or `"timm:regnety_016"`.
+        backends: Keras backends, for those of `keras.applications`.
+        precisions: Some of `PRECISIONS`.
+
+    Raises:
+        MissingPackage: If timm is asked for and not installed.
+    """
+    everyone = []
+    for precision in precisions:
+        for name in names:
+            project, separator, network = name.rpartition(":")
+            if not separator:
+                everyone += [
+                    Contender(KERAS_APPLICATIONS, name, backend, precision) for backend in backends
+                ]
+            elif project == TIMM:
+                _require_package(TIMM)
+                everyone.append(Contender(TIMM, network, "torch", precision))
+            else:
+                raise UserError(
+                    f"--compare takes a network of keras.applications, such as ResNet50, or one of "
+                    f"timm, such as timm:regnety_016. Received: {name!r}."
+                )
+    return everyone
+
+
+def _default_peers() -> list[str]:
+    hub = TIMM if find_spec("timm") else TRANSFORMERS
+    return [KERAS_APPLICATIONS, *([hub] if find_spec(hub) and find_spec("torch") else [])]
+
+
+def _name_at(peer: str, name: str) -> str | None:
+    """Returns what a peer calls a network of ours; `None` if it has none like it."""
+    if name.startswith("convnext_isotropic_"):
+        return None
+    if peer != KERAS_APPLICATIONS:
+        return name
+    size = name.removeprefix("convnext_")
+    return f"ConvNeXt{'XLarge' if size == 'xlarge' else size.capitalize()}"
+
+
+def _require_package(peer: str) -> None:
+    if peer == KERAS_APPLICATIONS:
+        return
+    package = TIMM if peer == TIMM_COMPILED else peer
+    for needed in ("torch", package):
+        if find_spec(needed) is None:
+            raise UserError(f"{peer} needs {needed}, which is not installed: pip install {needed}.")
+
+
+def _refuse_unknown(kind: str, names: Sequence[str], known: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise UserError(
+                f"--{kind} must be one of {', '.join(map(repr, known))}. Received: {name!r}."
+            )

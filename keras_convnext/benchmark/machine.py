@@ -1,0 +1,54 @@
+"""What a timing depends on besides the code: the machine and the versions."""
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+from keras_convnext.runtime import installed_version
+
+PACKAGES = (
+    "keras-convnext",
+    "keras",
+    "tensorflow",
+    "jax",
+    "torch",
+    "timm",
+    "transformers",
+    "numpy",
+)
+
+
+def describe_machine() -> dict[str, object]:
+    """Returns the processor, how many are to be used, the GPUs and the packages' versions."""
+    return {
+        "processor": _processor(),
+        "processors": os.cpu_count(),
+        "gpus": _gpus(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: installed_version(name) for name in PACKAGES},
+    }
+
+
+def _processor() -> str:
+    """Returns the processor's name with those of its extensions that matrix products use."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    pairs = (line.partition(":") for line in lines)
+    fields = {name.strip(): value.strip() for name, _, value in pairs}
+    flags = fields.get("flags", "").split()
+    known = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX-512 BF16", "amx_bf16": "AMX"}
+    extensions = ", ".join(name for flag, name in known.items() if flag in flags)
+    name = fields.get("model name", platform.processor())
+    return f"{name} ({extensions})" if extensions else name
+
+
+def _gpus() -> list[str]:
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+    except FileNotFoundError:
+        return []

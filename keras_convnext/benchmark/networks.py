@@ -1,0 +1,164 @@
+"""Networks ready to be timed: a forward pass and a train step, on images that lie ready too.
+
+All start from random weights, take AdamW and cross entropy, and get their images as tensors of
+their own framework on the device they run on, so that the network alone is timed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_convnext.benchmark.contenders import (
+    KERAS_APPLICATIONS,
+    OURS,
+    TIMM_COMPILED,
+    TRANSFORMERS,
+    Contender,
+)
+from keras_convnext.errors import UserError
+from keras_convnext.variants import get_variant
+
+CLASSES = 1000
+LEARNING_RATE = 1e-4
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network and the two calls that are timed; each returns when the device is done.
+
+    Attributes:
+        parameters: Its trainable parameters.
+        forward: Computes the logits.
+        train: Takes one step of AdamW on the cross entropy.
+    """
+
+    parameters: int
+    forward: Callable[[], object]
+    train: Callable[[], object]
+
+
+def make_network(contender: Contender, batch_size: int, image_size: int) -> Network:
+    """Returns a contender's network in this process, whose Keras backend must be the contender's.
+
+    Args:
+        contender: What to make.
+        batch_size: Images a call.
+        image_size: Their height and width in pixels.
+
+    Raises:
+        UserError: If the project has no such network.
+    """
+    generator = np.random.default_rng(0)
+    images = generator.uniform(0, 255, (batch_size, image_size, image_size, 3)).astype("float32")
+    labels = generator.integers(0, CLASSES, batch_size)
+    make = _keras_network if contender.project in (OURS, KERAS_APPLICATIONS) else _torch_network
+    return make(contender, images, labels)
+
+
+def _keras_network(contender: Contender, images: np.ndarray, labels: np.ndarray) -> Network:
+    import keras
+
+    bfloat16 = contender.precision == "bfloat16"
+    keras.config.set_dtype_policy("mixed_bfloat16" if bfloat16 else "float32")
+    build = _keras_builder(contender)
+    model = build(weights=None, input_shape=images.shape[1:], classifier_activation=None)
+    model.compile(
+        keras.optimizers.AdamW(LEARNING_RATE),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    inputs, targets = keras.ops.convert_to_tensor(images), keras.ops.convert_to_tensor(labels)
+    return Network(
+        parameters=sum(int(np.prod(weight.shape)) for weight in model.trainable_weights),
+        # Both give NumPy's or Python's numbers, so the device has to be done.
+        forward=lambda: model.predict_on_batch(inputs),
+        train=lambda: model.train_on_batch(inputs, targets),
+    )
+
+
+def _keras_builder(contender: Contender) -> Callable:
+    if contender.project == OURS:
+        import functools
+
+        from keras_convnext.models import create_model
+
+        return functools.partial(create_model, contender.network)
+    import keras
+
+    build = getattr(keras.applications, contender.network, None)
+    if not callable(build):
+        known = [name for name in dir(keras.applications) if name[0].isupper()]
+        raise UserError(
+            f"keras.applications has no {contender.network!r}. It has: {', '.join(known)}."
+        )
+    return build
+
+
+def _torch_network(contender: Contender, images: np.ndarray, labels: np.ndarray) -> Network:
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = _torch_builder(contender)().to(device)
+    inputs = torch.from_numpy(images / 255).permute(0, 3, 1, 2).contiguous().to(device)
+    targets = torch.from_numpy(labels).to(device)
+    if device == "cuda":  # what timm's documentation advises there; on processors it is slower
+        network = network.to(memory_format=torch.channels_last)
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    call = torch.compile(network) if contender.project == TIMM_COMPILED else network
+    optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE)
+    half = torch.autocast(device, torch.bfloat16, enabled=contender.precision == "bfloat16")
+
+    def wait():
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    def forward():
+        network.eval()
+        with torch.inference_mode(), half:
+            call(inputs)
+        wait()
+
+    def train():
+        network.train()
+        with half:
+            loss = torch.nn.functional.cross_entropy(call(inputs), targets)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        wait()
+
+    return Network(sum(weight.numel() for weight in network.parameters()), forward, train)
+
+
+def _torch_builder(contender: Contender) -> Callable:
+    from keras_convnext.benchmark.torchvision_operations import make_torchvision_importable
+
+    make_torchvision_importable()
+    if contender.project == TRANSFORMERS:
+        return lambda: _transformers_network(contender.network)
+    import timm
+
+    if not timm.is_model(contender.network):
+        raise UserError(f"timm has no model called {contender.network!r}.")
+    return lambda: timm.create_model(contender.network, num_classes=CLASSES)
+
+
+def _transformers_network(name: str):
+    import torch
+    from transformers import ConvNextConfig, ConvNextForImageClassification
+
+    variant = get_variant(name)
+    config = ConvNextConfig(depths=list(variant.depths), hidden_sizes=list(variant.dims))
+    config.num_labels = CLASSES
+
+    class Logits(torch.nn.Module):
+        """Gives the logits alone, as the other networks do."""
+
+        def __init__(self):
+            super().__init__()
+            self.network = ConvNextForImageClassification(config)
+
+        def forward(self, images):
+            return self.network(images).logits
+
+    return Logits()

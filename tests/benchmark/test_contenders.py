@@ -1,0 +1,78 @@
+import pytest
+
+from keras_convnext.benchmark.contenders import Contender, contenders, others
+from keras_convnext.errors import UserError
+
+pytestmark = pytest.mark.backend_free
+
+
+def rows(found):
+    return [(one.project, one.network, one.backend, one.precision) for one in found]
+
+
+def test_a_network_meets_its_peers_on_every_backend_in_every_precision():
+    found = contenders("convnext_xlarge", ["jax", "torch"], ["bfloat16"], None)
+    assert rows(found) == [
+        ("keras_convnext", "convnext_xlarge", "jax", "bfloat16"),
+        ("keras_convnext", "convnext_xlarge", "torch", "bfloat16"),
+        ("keras.applications", "ConvNeXtXLarge", "jax", "bfloat16"),
+        ("keras.applications", "ConvNeXtXLarge", "torch", "bfloat16"),
+        ("timm", "convnext_xlarge", "torch", "bfloat16"),
+    ]
+
+
+def test_peers_are_chosen_by_name():
+    found = contenders("convnext_base", ["jax"], ["float32"], ["timm compiled", "transformers"])
+    assert rows(found)[1:] == [
+        ("timm compiled", "convnext_base", "torch", "float32"),
+        ("transformers", "convnext_base", "torch", "float32"),
+    ]
+
+
+def test_a_network_that_no_peer_has_stands_alone():
+    found = contenders("convnext_isotropic_small", ["tensorflow"], ["float32"], None)
+    assert [one.project for one in found] == ["keras_convnext"]
+
+
+def test_other_networks_are_named_by_project():
+    found = others(["ResNet50", "timm:regnety_016"], ["jax", "torch"], ["float32"])
+    assert rows(found) == [
+        ("keras.applications", "ResNet50", "jax", "float32"),
+        ("keras.applications", "ResNet50", "torch", "float32"),
+        ("timm", "regnety_016", "torch", "float32"),
+    ]
+
+
+def test_a_contender_is_called_by_project_network_and_backend():
+    assert Contender("timm", "regnety_016", "torch", "float32").label == "timm regnety_016 on torch"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("convnext_tny", ["jax"], ["float32"], None), "Did you mean 'convnext_tiny'"),
+        (("convnext_tiny", ["mxnet"], ["float32"], None), "--backend must be one of 'tensorflow'"),
+        (
+            ("convnext_tiny", ["jax"], ["float16"], None),
+            "--precision must be .*Received: 'float16'",
+        ),
+        (("convnext_tiny", ["jax"], ["float32"], ["mmcv"]), "--peer must be one of"),
+        (("convnext_isotropic_base", ["jax"], ["float32"], ["timm"]), "timm has no convnext_iso"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(arguments, message):
+    with pytest.raises(UserError, match=message):
+        contenders(*arguments)
+
+
+def test_other_projects_are_refused():
+    with pytest.raises(UserError, match="Received: 'torchvision:resnet50'"):
+        others(["torchvision:resnet50"], ["jax"], ["float32"])
+
+
+def test_a_package_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr("keras_convnext.benchmark.contenders.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="The backend 'jax' is not installed"):
+        contenders("convnext_tiny", ["jax"], ["float32"], None)
+    with pytest.raises(UserError, match="timm needs torch, which is not installed"):
+        others(["timm:resnet50"], [], ["float32"])
