@@ -1,18 +1,125 @@
-"""What a user may say about the choice of kernels."""
+"""Which implementation of an operation runs: the one place where that is decided.
 
+An operation has a reference, made of `keras.ops` or Keras's layers, that is right everywhere. Where
+another implementation was measured to be faster, a row of the table says so.
+"""
+
+import functools
+import importlib
+import logging
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+
+logger = logging.getLogger(__name__)
+VARIABLE = "KERAS_CONVNEXT_KERNELS"
 
 
-def reference_is_forced() -> bool:
-    """Whether the environment variable `KERAS_CONVNEXT_KERNELS` asks for Keras's own operations.
+@dataclass(frozen=True)
+class Kernel:
+    """An implementation that is faster than the reference somewhere.
+
+    Attributes:
+        operation: What it computes; its module has a function of this name.
+        backend: The Keras backend it is for.
+        module: Its module in `keras_convnext.kernels`.
+        reason: Why it is taken, for the log.
+        on_cpu_only: Whether it is taken on processors only.
+        largest_kernel: Side of the largest convolution kernel it is taken for, in pixels.
+    """
+
+    operation: str
+    backend: str
+    module: str
+    reason: str
+    on_cpu_only: bool = False
+    largest_kernel: int | None = None
+
+
+KERNELS = (
+    Kernel(
+        "depthwise_conv2d",
+        "jax",
+        "jax_depthwise_conv2d",
+        "XLA's own depthwise convolution is slow on CPU",
+        on_cpu_only=True,
+        # It is unrolled over the kernel's pixels; past 11x11, the largest kernel the paper tries
+        # (table 10), compiling it costs more than it saves.
+        largest_kernel=11,
+    ),
+    Kernel(
+        "depthwise_conv2d",
+        "torch",
+        "torch_depthwise_conv2d",
+        "it does not reshape around the call",
+    ),
+    Kernel("mlp", "tensorflow", "tensorflow_mlp", "TensorFlow fuses products of matrices only"),
+    Kernel("mlp", "jax", "jax_mlp", "its gradients keep less in memory"),
+    Kernel("mlp", "torch", "torch_mlp", "biases are added within the products"),
+    Kernel(
+        "layer_norm",
+        "tensorflow",
+        "tensorflow_layer_norm",
+        "means over the channels are faster as products on CPU",
+        on_cpu_only=True,
+    ),
+)
+
+
+def fastest(operation: str, reference: Callable, kernel_size: int | None = None) -> Callable:
+    """Returns the fastest implementation known for this backend and device.
+
+    The environment variable `KERAS_CONVNEXT_KERNELS=reference` forces the reference. What is
+    taken is logged once, with the reason.
+
+    Args:
+        operation: Name of the operation.
+        reference: Its reference.
+        kernel_size: Of a convolution, the side of the kernels it will be called with, in pixels.
 
     Raises:
-        ValueError: If it is set to anything but `auto` or `reference`.
+        ValueError: If KERAS_CONVNEXT_KERNELS has an unknown value.
     """
-    setting = os.environ.get("KERAS_CONVNEXT_KERNELS", "auto")
+    setting = os.environ.get(VARIABLE, "auto")
     if setting not in ("auto", "reference"):
         raise ValueError(
-            f"The environment variable KERAS_CONVNEXT_KERNELS must be 'auto' or 'reference'. "
+            f"The environment variable {VARIABLE} must be 'auto' or 'reference'. "
             f"Received: {setting!r}."
         )
-    return setting == "reference"
+    if setting == "reference":
+        return reference
+    return _load(operation, keras.backend.backend(), kernel_size) or reference
+
+
+@functools.cache
+def _load(operation: str, backend: str, kernel_size: int | None) -> Callable | None:
+    """Returns the function of the first row that suits; `None` if none does."""
+    for row in KERNELS:
+        if row.operation == operation and row.backend == backend and _suits(row, kernel_size):
+            logger.info("%s: %s (%s)", operation, row.module, row.reason)
+            module = importlib.import_module(f"keras_convnext.kernels.{row.module}")
+            return getattr(module, operation)
+    logger.info("%s: keras.ops (the fastest known on %s)", operation, backend)
+    return None
+
+
+def _suits(row: Kernel, kernel_size: int | None) -> bool:
+    if row.largest_kernel is not None and (kernel_size or 0) > row.largest_kernel:
+        return False
+    return not row.on_cpu_only or _device_is_cpu(row.backend)
+
+
+def _device_is_cpu(backend: str) -> bool:
+    if backend == "jax":
+        import jax
+
+        return jax.default_backend() == "cpu"
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return not tf.config.list_logical_devices("GPU")
+    import torch
+
+    return not torch.cuda.is_available()

@@ -18,14 +18,24 @@ def depthwise_conv2d(inputs, kernel, bias=None):
 
 def _shifted_sum(inputs, kernel):
     height, width = inputs.shape[1:3]
-    padded = _pad(inputs, kernel)
     exact = _exact(inputs)
-    total = jnp.zeros(inputs.shape, exact)
-    for row in range(kernel.shape[0]):
-        for column in range(kernel.shape[1]):
-            shifted = padded[:, row : row + height, column : column + width, :]
-            total += shifted.astype(exact) * kernel[row, column, :, 0].astype(exact)
-    return total.astype(inputs.dtype)
+    padded = _pad(inputs, kernel)
+    kernel = kernel[..., 0].astype(exact)
+
+    # A loop over the images keeps the sum apart: XLA would otherwise work it out again in every
+    # operation that takes it.
+    def convolve_image(number, outputs):
+        image = jax.lax.dynamic_index_in_dim(padded, number, keepdims=True)
+        total = jnp.zeros((1, *inputs.shape[1:]), exact)
+        for row in range(kernel.shape[0]):
+            for column in range(kernel.shape[1]):
+                shifted = image[:, row : row + height, column : column + width]
+                total += shifted.astype(exact) * kernel[row, column]
+        return jax.lax.dynamic_update_slice_in_dim(
+            outputs, total.astype(inputs.dtype), number, axis=0
+        )
+
+    return jax.lax.fori_loop(0, inputs.shape[0], convolve_image, jnp.zeros_like(inputs))
 
 
 def _forward(inputs, kernel, bias):

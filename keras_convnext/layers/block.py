@@ -1,5 +1,4 @@
 import keras
-from keras import ops
 from keras.dtype_policies import DTypePolicyMap
 
 from keras_convnext import kernels
@@ -93,10 +92,8 @@ class Block(keras.layers.Layer):
 
     def call(self, inputs, training=False):
         x = self.depthwise_conv(inputs)
-        x = self.norm(x)
-        x = kernels.dense(self.pointwise_conv_1, x)
-        x = ops.gelu(x, approximate=False)
-        x = kernels.dense(self.pointwise_conv_2, x)
+        x = kernels.layer_norm(self.norm, x, training)
+        x = kernels.mlp(self.pointwise_conv_1, self.pointwise_conv_2, x, training)
         if self.layer_scale is not None:
             x = self.layer_scale(x)
         x = self.stochastic_depth(x, training=training)

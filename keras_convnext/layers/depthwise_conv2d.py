@@ -1,7 +1,7 @@
 import keras
 from keras import ops
 
-from keras_convnext import kernels
+from keras_convnext.kernels.depthwise_conv2d import fastest_depthwise_conv2d
 
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
@@ -54,7 +54,7 @@ class DepthwiseConv2D(keras.layers.Layer):
 
     def build(self, input_shape):
         # Chosen once, here: a compiler that traces `call` should not meet the choice.
-        self._convolve = kernels.fastest_depthwise_conv2d(self.kernel_size)
+        self._convolve = fastest_depthwise_conv2d(self.kernel_size)
         channels = input_shape[-1]
         self.kernel = self.add_weight(
             name="kernel",

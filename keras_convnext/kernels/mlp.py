@@ -1,0 +1,33 @@
+"""A block's two dense layers with GELU between them: the one signature, and its reference."""
+
+import keras
+from keras import ops
+
+from keras_convnext.kernels.choice import fastest
+
+
+def mlp(first: keras.layers.Dense, second: keras.layers.Dense, inputs, training: bool = False):
+    """Applies two built dense layers, with biases and no activations, and exact GELU between.
+
+    Quantized layers compute for themselves.
+
+    Args:
+        first: The layer to the hidden units.
+        second: The layer back.
+        inputs: Tensor of shape `(..., channels)`, of the layers' compute dtype.
+        training: Whether gradients will be asked for; they may be in any case.
+
+    Returns:
+        Tensor of shape `(..., units of the second layer)`.
+    """
+    kernel = fastest("mlp", reference)
+    if kernel is reference or first.quantization_mode or second.quantization_mode:
+        return second(ops.gelu(first(inputs), approximate=False))
+    weights = (first.kernel, first.bias, second.kernel, second.bias)
+    return kernel(inputs, *map(ops.convert_to_tensor, weights), training)
+
+
+def reference(inputs, kernel_1, bias_1, kernel_2, bias_2, training: bool = False):
+    """The two layers as `keras.ops` does them, on any backend."""
+    hidden = ops.gelu(ops.matmul(inputs, kernel_1) + bias_1, approximate=False)
+    return ops.matmul(hidden, kernel_2) + bias_2

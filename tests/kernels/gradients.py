@@ -1,0 +1,72 @@
+"""A function's values and gradients, on any backend, compiled where that is the backend's way."""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def values_and_gradients(function, *arguments):
+    """Returns the result and its gradients for all but the last argument, the result's gradient."""
+    *arguments, output_gradient = arguments
+    return _RUN[keras.backend.backend()](function, arguments, output_gradient)
+
+
+def _with_jax(function, arguments, output_gradient):
+    import jax
+
+    @jax.jit
+    def run(arguments, output_gradient):
+        outputs, backward = jax.vjp(function, *arguments)
+        return outputs, *backward(output_gradient)
+
+    return run(arguments, output_gradient)
+
+
+def _with_torch(function, arguments, output_gradient):
+    arguments = [argument.detach().requires_grad_() for argument in arguments]
+    outputs = function(*arguments)
+    outputs.backward(output_gradient)
+    return outputs.detach(), *(argument.grad for argument in arguments)
+
+
+def _with_tensorflow(function, arguments, output_gradient):
+    import tensorflow as tf
+
+    @tf.function
+    def run(arguments, output_gradient):
+        with tf.GradientTape() as tape:
+            tape.watch(arguments)
+            outputs = function(*arguments)
+        return outputs, *tape.gradient(outputs, arguments, output_gradients=output_gradient)
+
+    return run(arguments, output_gradient)
+
+
+_RUN = {"jax": _with_jax, "torch": _with_torch, "tensorflow": _with_tensorflow}
+
+
+def random_tensors(shapes, dtype="float32"):
+    """Returns tensors of normal values, exact in `dtype`."""
+    random = np.random.default_rng(0)
+    return [ops.cast(random.normal(size=shape).astype("float32"), dtype) for shape in shapes]
+
+
+def largest_relative_error(actual, expected):
+    """Returns the largest difference of two tensors as a part of the largest expected value."""
+    actual, expected = (ops.convert_to_numpy(ops.cast(x, "float32")) for x in (actual, expected))
+    assert actual.shape == expected.shape
+    return np.abs(actual - expected).max() / np.abs(expected).max()
+
+
+def compare_with_reference(kernel, reference, shapes, dtype, tolerance):
+    """Checks a kernel's values and gradients; the last of the shapes is the result's.
+
+    The truth is worked out in float32, from what `dtype` left of the same numbers.
+    """
+    actual = values_and_gradients(kernel, *random_tensors(shapes, dtype))
+    exact = [ops.cast(x, "float32") for x in random_tensors(shapes, dtype)]
+    expected = values_and_gradients(reference, *exact)
+    assert len(actual) == len(shapes)
+    for result, truth in zip(actual, expected, strict=True):
+        assert keras.backend.standardize_dtype(result.dtype) == dtype
+        assert largest_relative_error(result, truth) < tolerance

@@ -1,0 +1,89 @@
+"""Which kernel is taken where, and how that is forced and told."""
+
+import logging
+
+import keras
+import numpy as np
+import pytest
+
+import keras_convnext
+from keras_convnext.kernels import choice
+
+BACKEND = keras.backend.backend()
+TAKEN = {
+    "tensorflow": {"mlp": "tensorflow_mlp", "layer_norm": "tensorflow_layer_norm"},
+    "jax": {"mlp": "jax_mlp", "depthwise_conv2d": "jax_depthwise_conv2d"},
+    "torch": {"mlp": "torch_mlp", "depthwise_conv2d": "torch_depthwise_conv2d"},
+}[BACKEND]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_chosen_yet(monkeypatch):
+    monkeypatch.delenv(choice.VARIABLE, raising=False)
+    choice._load.cache_clear()
+
+
+def reference():
+    """Stands for an operation's reference."""
+
+
+@pytest.mark.parametrize("operation", ["depthwise_conv2d", "layer_norm", "mlp"])
+def test_each_backend_takes_its_own_kernels_on_a_processor(operation, monkeypatch):
+    monkeypatch.setattr(choice, "_device_is_cpu", lambda backend: True)
+    chosen = choice.fastest(operation, reference, kernel_size=7)
+    if operation in TAKEN:
+        assert chosen.__module__ == f"keras_convnext.kernels.{TAKEN[operation]}"
+    else:
+        assert chosen is reference
+
+
+def test_kernels_for_processors_are_not_taken_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(choice, "_device_is_cpu", lambda backend: False)
+    for row in choice.KERNELS:
+        if row.backend == BACKEND:
+            chosen = choice.fastest(row.operation, reference, kernel_size=7)
+            assert (chosen is reference) == row.on_cpu_only
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="only JAX's kernel is unrolled")
+def test_large_convolutions_are_left_to_the_reference():
+    assert choice.fastest("depthwise_conv2d", reference, kernel_size=11) is not reference
+    assert choice.fastest("depthwise_conv2d", reference, kernel_size=13) is reference
+
+
+def test_the_reference_can_be_forced(monkeypatch):
+    monkeypatch.setenv(choice.VARIABLE, "reference")
+    for row in choice.KERNELS:
+        assert choice.fastest(row.operation, reference, kernel_size=7) is reference
+
+
+def test_auto_is_the_default(monkeypatch):
+    chosen = choice.fastest("mlp", reference)
+    monkeypatch.setenv(choice.VARIABLE, "auto")
+    assert choice.fastest("mlp", reference) is chosen
+
+
+def test_an_unknown_setting_is_refused(monkeypatch):
+    monkeypatch.setenv(choice.VARIABLE, "fastest")
+    with pytest.raises(ValueError, match=r"must be 'auto' or 'reference'. Received: 'fastest'"):
+        choice.fastest("mlp", reference)
+
+
+def test_the_choice_is_logged_once_with_its_reason(caplog):
+    caplog.set_level(logging.INFO, "keras_convnext")
+    for _ in range(3):
+        choice.fastest("mlp", reference)
+    reason = next(
+        row.reason for row in choice.KERNELS if (row.operation, row.backend) == ("mlp", BACKEND)
+    )
+    assert caplog.messages == [f"mlp: {BACKEND}_mlp ({reason})"]
+
+
+def test_a_network_gives_the_same_with_and_without_kernels(toy, monkeypatch):
+    images = np.random.default_rng(0).uniform(0, 255, (2, 40, 40, 3)).astype("float32")
+    model = keras_convnext.ConvNeXt(**toy, input_shape=(40, 40, 3), classes=3)
+    fast = model.predict_on_batch(images)
+    monkeypatch.setenv(choice.VARIABLE, "reference")
+    plain = keras_convnext.ConvNeXt(**toy, input_shape=(40, 40, 3), classes=3)
+    plain.set_weights(model.get_weights())
+    np.testing.assert_allclose(fast, plain.predict_on_batch(images), rtol=1e-5, atol=1e-6)

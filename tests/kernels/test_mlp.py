@@ -1,0 +1,83 @@
+"""The two dense layers' kernels against `keras.ops`."""
+
+import importlib
+
+import keras
+import numpy as np
+import pytest
+from gradients import compare_with_reference, random_tensors, values_and_gradients
+from keras import ops
+
+from keras_convnext import kernels
+from keras_convnext.kernels.choice import fastest
+
+# The package's attribute of this name is the function; this is the module it comes from.
+reference = importlib.import_module("keras_convnext.kernels.mlp").reference
+
+
+def shapes(size, channels=5, hidden=11):
+    """Returns the shapes of inputs, of both layers' weights, and of the result."""
+    inputs = (*size, channels)
+    return [inputs, (channels, hidden), (hidden,), (hidden, channels), (channels,), inputs]
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-6), ("bfloat16", 2e-2)])
+@pytest.mark.parametrize("size", [(2, 3, 7), (1, 1, 1), (4,)], ids=str)
+def test_values_and_gradients_equal_the_reference(size, dtype, tolerance, training):
+    kernel = fastest("mlp", reference)
+    assert kernel is not reference
+    compare_with_reference(
+        lambda *arguments: kernel(*arguments, training),
+        reference,
+        shapes(size),
+        dtype,
+        tolerance,
+    )
+
+
+def test_gelu_is_exact_far_out_on_both_sides():
+    one = ops.ones((1, 1))
+    zero = ops.zeros((1,))
+    inputs = ops.convert_to_tensor(np.linspace(-12, 12, 97, dtype="float32")[:, np.newaxis])
+    for training in (False, True):
+        values, gradient, *_ = values_and_gradients(
+            lambda x, training=training: fastest("mlp", reference)(
+                x, one, zero, one, zero, training
+            ),
+            inputs,
+            ops.ones_like(inputs),
+        )
+        truth, truth_gradient, *_ = values_and_gradients(
+            lambda x: reference(x, one, zero, one, zero), inputs, ops.ones_like(inputs)
+        )
+        for actual, expected in ((values, truth), (gradient, truth_gradient)):
+            actual, expected = map(ops.convert_to_numpy, (actual, expected))
+            np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_bfloat16_bias_gradients_are_added_up_exactly():
+    # Sums of this many rows: added up in bfloat16 they would stop growing at 256.
+    rows = 3200
+    arguments = [ops.zeros((rows, 1)), ops.zeros((1, 1)), ops.zeros(1), ops.zeros((1, 1))]
+    arguments = [ops.cast(x, "bfloat16") for x in (*arguments, ops.zeros(1), ops.ones((rows, 1)))]
+    kernel = fastest("mlp", reference)
+    *_, bias_gradient = values_and_gradients(lambda *a: kernel(*a, True), *arguments)
+    assert float(bias_gradient[0]) == rows
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("mixed_bfloat16", 2e-2)])
+def test_equals_the_layers(dtype, tolerance):
+    layers = [
+        keras.layers.Dense(units, bias_initializer="random_normal", dtype=dtype) for units in (7, 5)
+    ]
+    layers[0].build((None, None, None, 5))
+    layers[1].build((None, None, None, 7))
+    (inputs,) = random_tensors([(2, 3, 4, 5)], layers[0].compute_dtype)
+    # In a network the block's call sets the dtype that weights are read in.
+    with keras.src.backend.AutocastScope(layers[0].compute_dtype):
+        result = kernels.mlp(*layers, inputs)
+    assert keras.backend.standardize_dtype(result.dtype) == layers[0].compute_dtype
+    expected = layers[1](ops.gelu(layers[0](inputs), approximate=False))
+    result, expected = (ops.convert_to_numpy(ops.cast(x, "float32")) for x in (result, expected))
+    np.testing.assert_allclose(result, expected, rtol=tolerance, atol=tolerance)
