@@ -11,7 +11,8 @@ def layer_norm(inputs, gamma, beta, epsilon: float, training: bool = False):
     """Same arguments and result as `kernels.layer_norm.reference`."""
     exact = inputs.dtype if inputs.dtype.size > 4 else tf.float32
     rows = tf.cast(tf.reshape(inputs, (-1, inputs.shape[-1])), exact)
-    gamma, beta = tf.cast(gamma, exact), tf.cast(beta, exact)
+    # Keras's variables pass for tensors, but gradients of one's own must not meet variables.
+    gamma, beta = (tf.cast(tf.convert_to_tensor(weight), exact) for weight in (gamma, beta))
     if training:
         outputs = _with_own_gradients(rows, gamma, beta, epsilon)
     else:

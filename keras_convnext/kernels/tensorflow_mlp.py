@@ -14,9 +14,11 @@ def mlp(inputs, kernel_1, bias_1, kernel_2, bias_2, training: bool = False):
     """Same arguments and result as `kernels.mlp.reference`."""
     compute = _with_own_gradients if training else _forward
     rows = tf.reshape(inputs, (-1, inputs.shape[-1]))
-    outputs = compute(rows, kernel_1, bias_1, kernel_2, bias_2)
-    shape = tf.concat([tf.shape(inputs)[:-1], tf.shape(kernel_2)[-1:]], axis=0)
-    return tf.ensure_shape(tf.reshape(outputs, shape), (*inputs.shape[:-1], kernel_2.shape[-1]))
+    # Keras's variables pass for tensors, but gradients of one's own must not meet variables.
+    weights = map(tf.convert_to_tensor, (kernel_1, bias_1, kernel_2, bias_2))
+    outputs = compute(rows, *weights)
+    shape = tf.concat([tf.shape(inputs)[:-1], tf.shape(outputs)[-1:]], axis=0)
+    return tf.ensure_shape(tf.reshape(outputs, shape), (*inputs.shape[:-1], outputs.shape[-1]))
 
 
 def _forward(rows, kernel_1, bias_1, kernel_2, bias_2):
