@@ -10,6 +10,8 @@ PYTHON ?= python3
 BACKENDS := tensorflow jax torch
 BACKEND ?= tensorflow
 BIN := .venv/bin
+# A process for each core; a file's tests stay in one, so that what they share is made once.
+PARALLEL := -n logical --dist loadfile
 INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 
 .PHONY: demo test check lint bench golden clean
@@ -24,11 +26,11 @@ test: .venv/test.installed
 	@set -e; for backend in $(BACKENDS); do \
 	    echo "== $$backend"; \
 	    if [ $$backend = tensorflow ]; then only=; else only="not backend_free"; fi; \
-	    KERAS_BACKEND=$$backend $(BIN)/python -m pytest -m "$$only"; \
+	    KERAS_BACKEND=$$backend $(BIN)/python -m pytest $(PARALLEL) -m "$$only"; \
 	done
 
 check: lint
-	KERAS_BACKEND=$(BACKEND) $(BIN)/python -m pytest
+	KERAS_BACKEND=$(BACKEND) $(BIN)/python -m pytest $(PARALLEL)
 
 lint: .venv/test.installed
 	$(BIN)/ruff format --check .
@@ -37,9 +39,11 @@ lint: .venv/test.installed
 
 bench: .venv/test.installed
 	@set -e; for backend in $(BACKENDS); do \
-	    KERAS_BACKEND=$$backend $(BIN)/python benchmarks/forward.py --save; \
+	    $(BIN)/keras-convnext benchmark --backend $$backend --peer keras.applications \
+	        --peer timm --peer 'timm compiled' --output benchmarks/results/speed/$$backend; \
 	done
 	$(BIN)/python benchmarks/digits.py --save
+	$(BIN)/python benchmarks/input.py --save
 
 golden: .venv/test.installed
 	UPDATE_GOLDEN=1 KERAS_BACKEND=$(BACKEND) $(BIN)/python -m pytest -m golden
