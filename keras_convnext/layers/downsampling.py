@@ -1,5 +1,6 @@
 import keras
 
+from keras_convnext import kernels
 from keras_convnext.layers.initializers import LAYER_NORM_EPSILON, weight_initializer
 
 
@@ -45,8 +46,8 @@ class Downsampling(keras.layers.Layer):
         self.norm.build(input_shape)
         self.conv.build(input_shape)
 
-    def call(self, inputs):
-        return self.conv(self.norm(inputs))
+    def call(self, inputs, training=False):
+        return self.conv(kernels.layer_norm(self.norm, inputs, training))
 
     def compute_output_shape(self, input_shape):
         return self.conv.compute_output_shape(input_shape)

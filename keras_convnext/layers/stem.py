@@ -1,5 +1,6 @@
 import keras
 
+from keras_convnext import kernels
 from keras_convnext.layers.initializers import LAYER_NORM_EPSILON, weight_initializer
 
 
@@ -52,9 +53,9 @@ class Stem(keras.layers.Layer):
         if self.norm is not None:
             self.norm.build(self.conv.compute_output_shape(input_shape))
 
-    def call(self, inputs):
+    def call(self, inputs, training=False):
         x = self.conv(inputs)
-        return x if self.norm is None else self.norm(x)
+        return x if self.norm is None else kernels.layer_norm(self.norm, x, training)
 
     def compute_output_shape(self, input_shape):
         return self.conv.compute_output_shape(input_shape)
