@@ -11,7 +11,7 @@ BACKENDS := tensorflow jax torch
 BACKEND ?= tensorflow
 BIN := .venv/bin
 # A process for each core; a file's tests stay in one, so that what they share is made once.
-PARALLEL := -n logical --dist loadfile
+PARALLEL := -n logical --dist loadfile --no-loadscope-reorder
 INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 
 .PHONY: demo test check lint bench golden clean

@@ -18,8 +18,16 @@ from keras_convnext.recipe import load_recipe
 make_torchvision_importable()
 
 
+SLOWEST_FILES = ("test_killed_runs.py", "test_runs.py", "test_recipes.py", "test_every_kill.py")
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "golden: compares text with a file under tests/golden")
+
+
+def pytest_collection_modifyitems(items):
+    """Begins with the slowest files, lest a process be left alone with one at the end."""
+    items.sort(key=lambda item: item.path.name not in SLOWEST_FILES)
 
 
 def pytest_report_header():
