@@ -39,11 +39,11 @@ lint: .venv/test.installed
 
 bench: .venv/test.installed
 	@set -e; for backend in $(BACKENDS); do \
-	    $(BIN)/keras-convnext benchmark --backend $$backend --precision float32 \
-	        --peer keras.applications --output benchmarks/results/speed/$$backend; \
+	    $(BIN)/keras-convnext benchmark --backend $$backend --peer keras.applications \
+	        --precision float32 --output benchmarks/results/speed/$$backend; \
+	    $(BIN)/keras-convnext benchmark --backend $$backend --peer timm \
+	        --output benchmarks/results/speed/$${backend}_timm; \
 	done
-	$(BIN)/keras-convnext benchmark $(addprefix --backend ,$(BACKENDS)) --peer timm \
-	    --peer 'timm compiled' --output benchmarks/results/speed/timm
 	$(BIN)/python benchmarks/start.py --save
 	$(BIN)/python benchmarks/digits.py --save
 	$(BIN)/python benchmarks/input.py --save

@@ -4,6 +4,8 @@ All start from random weights, take AdamW and cross entropy, and get their image
 their own framework on the device they run on, so that the network alone is timed.
 """
 
+import functools
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -38,8 +40,24 @@ class Network:
     train: Callable[[], object]
 
 
+def import_project(project: str) -> None:
+    """Imports what a project's networks come from, whose time and memory are not a network's."""
+    if project in (OURS, KERAS_APPLICATIONS):
+        importlib.import_module("keras_convnext.models" if project == OURS else "keras")
+        return
+    from keras_convnext.benchmark.torchvision_operations import make_torchvision_importable
+
+    make_torchvision_importable()
+    if project == TRANSFORMERS:
+        importlib.import_module("transformers.models.convnext.modeling_convnext")
+    else:
+        importlib.import_module("timm")
+
+
 def make_network(contender: Contender, batch_size: int, image_size: int) -> Network:
     """Returns a contender's network in this process, whose Keras backend must be the contender's.
+
+    `import_project` comes first.
 
     Args:
         contender: What to make.
@@ -78,8 +96,6 @@ def _keras_network(contender: Contender, images: np.ndarray, labels: np.ndarray)
 
 def _keras_builder(contender: Contender) -> Callable:
     if contender.project == OURS:
-        import functools
-
         from keras_convnext.models import create_model
 
         return functools.partial(create_model, contender.network)
@@ -131,9 +147,6 @@ def _torch_network(contender: Contender, images: np.ndarray, labels: np.ndarray)
 
 
 def _torch_builder(contender: Contender) -> Callable:
-    from keras_convnext.benchmark.torchvision_operations import make_torchvision_importable
-
-    make_torchvision_importable()
     if contender.project == TRANSFORMERS:
         return lambda: _transformers_network(contender.network)
     import timm

@@ -112,11 +112,11 @@ class Worker:
 
 def _answer_all(questions, answer) -> None:
     """The process: builds what the first question describes, then answers the others."""
-    from keras_convnext.benchmark.networks import make_network
+    from keras_convnext.benchmark.networks import import_project, make_network
 
     settings = json.loads(next(questions))
     contender, tasks = Contender(**settings.pop("contender")), settings.pop("tasks")
-    _import_framework(contender)
+    import_project(contender.project)
     before = _resident()
     started = time.perf_counter()
     try:
@@ -139,15 +139,6 @@ def _answer_all(questions, answer) -> None:
             answer(_seconds(calls[question["time"]]))
         else:
             answer(_peak_memory(calls[question["memory"]], before))
-
-
-def _import_framework(contender: Contender) -> None:
-    import importlib
-
-    if contender.project not in ("keras_convnext", "keras.applications"):
-        importlib.import_module("torch")
-    else:
-        importlib.import_module("keras")
 
 
 def _first_calls(call) -> float:
