@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 import tempfile
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 
 from keras_convnext.errors import MissingPackage, UserError
@@ -53,12 +54,9 @@ def choose_backend(name: str | None) -> None:
 
 
 def default_backend() -> str:
-    """Returns the backend Keras would take by itself.
-
-    Raises:
-        UserError: If it cannot be had; see `choose_backend`.
-    """
-    choose_backend(None)
+    """Returns the backend that KERAS_BACKEND or, without it, Keras's configuration names."""
+    if "KERAS_BACKEND" in os.environ:
+        return os.environ["KERAS_BACKEND"]
     import keras
 
     return keras.backend.backend()
@@ -178,17 +176,20 @@ def describe() -> dict[str, object]:
     """Returns what a result depends on besides its recipe: versions, backend and machine."""
     import keras
 
+    return {"backend": keras.backend.backend(), **describe_python(PACKAGES)}
+
+
+def describe_python(packages: Iterable[str]) -> dict[str, object]:
+    """Returns the versions of Python and of packages, and what they run on."""
     return {
-        "backend": keras.backend.backend(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processors": os.cpu_count(),
-        "packages": {name: installed_version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in packages},
     }
 
 
-def installed_version(package: str) -> str | None:
-    """Returns a package's version; `None` if it is not installed."""
+def _version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:

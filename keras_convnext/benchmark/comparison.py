@@ -50,24 +50,10 @@ def compare(
         for precision in PRECISIONS:
             group = [one for one in contenders if one.precision == precision]
             with contextlib.ExitStack() as stack:
-                rows = []
-                workers = []
-                for contender in group:
-                    progress.update(bar, description=f"{contender.label}: first calls")
-                    worker = stack.enter_context(Worker(contender, batch_size, image_size, tasks))
-                    rows.append({**vars(contender), **worker.prepare()})
-                    workers.append(worker)
-                    progress.advance(bar)
-                progress.update(bar, description=f"{precision}: rounds")
-                seconds = _time_in_turn(workers, rounds, tasks, lambda: progress.advance(bar))
-                for row, worker, of_tasks in zip(rows, workers, seconds, strict=True):
-                    row["seconds"] = of_tasks
-                    row["images_per_second"] = {
-                        task: batch_size / statistics.median(times)
-                        for task, times in of_tasks.items()
-                    }
-                    row["train_memory_mib"] = worker.train_memory() if "train" in tasks else None
-                results += rows
+                workers = [
+                    stack.enter_context(Worker(one, batch_size, image_size, tasks)) for one in group
+                ]
+                results += _measure(workers, batch_size, rounds, tasks, progress, bar)
     return {
         "benchmark": "speed",
         "date": date.today().isoformat(),
@@ -77,6 +63,24 @@ def compare(
         "machine": describe_machine(),
         "results": results,
     }
+
+
+def _measure(workers, batch_size, rounds, tasks, progress, bar):
+    """Returns a row for each worker, all of which hold their networks at once."""
+    rows = []
+    for worker in workers:
+        progress.update(bar, description=f"{worker.contender.label}: first calls")
+        rows.append({**vars(worker.contender), **worker.prepare()})
+        progress.advance(bar)
+    progress.update(bar, description="rounds")
+    seconds = _time_in_turn(workers, rounds, tasks, lambda: progress.advance(bar))
+    for row, worker, of_tasks in zip(rows, workers, seconds, strict=True):
+        row["seconds"] = of_tasks
+        row["images_per_second"] = {
+            task: batch_size / statistics.median(times) for task, times in of_tasks.items()
+        }
+        row["train_memory_mib"] = worker.train_memory() if "train" in tasks else None
+    return rows
 
 
 def _time_in_turn(workers, rounds, tasks, advance):

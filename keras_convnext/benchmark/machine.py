@@ -1,11 +1,10 @@
 """What a timing depends on besides the code: the machine and the versions."""
 
-import os
 import platform
 import subprocess
 from pathlib import Path
 
-from keras_convnext.runtime import installed_version
+from keras_convnext.runtime import describe_python
 
 PACKAGES = (
     "keras-convnext",
@@ -21,14 +20,7 @@ PACKAGES = (
 
 def describe_machine() -> dict[str, object]:
     """Returns the processor, how many are to be used, the GPUs and the packages' versions."""
-    return {
-        "processor": _processor(),
-        "processors": os.cpu_count(),
-        "gpus": _gpus(),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "packages": {name: installed_version(name) for name in PACKAGES},
-    }
+    return {"processor": _processor(), "gpus": _gpus(), **describe_python(PACKAGES)}
 
 
 def _processor() -> str:

@@ -12,24 +12,23 @@ import tensorflow as tf
 
 def mlp(inputs, kernel_1, bias_1, kernel_2, bias_2, training: bool = False):
     """Same arguments and result as `kernels.mlp.reference`."""
-    compute = _with_own_gradients if training else _forward
     rows = tf.reshape(inputs, (-1, inputs.shape[-1]))
     # Keras's variables pass for tensors, but gradients of one's own must not meet variables.
     weights = map(tf.convert_to_tensor, (kernel_1, bias_1, kernel_2, bias_2))
-    outputs = compute(rows, *weights)
+    outputs = _with_own_gradients(rows, *weights) if training else _forward(rows, *weights)[0]
     shape = tf.concat([tf.shape(inputs)[:-1], tf.shape(outputs)[-1:]], axis=0)
     return tf.ensure_shape(tf.reshape(outputs, shape), (*inputs.shape[:-1], outputs.shape[-1]))
 
 
 def _forward(rows, kernel_1, bias_1, kernel_2, bias_2):
+    """Returns the result, and the hidden units before GELU."""
     hidden = tf.nn.bias_add(tf.matmul(rows, kernel_1), bias_1)
-    return tf.nn.bias_add(tf.matmul(_gelu(hidden), kernel_2), bias_2)
+    return tf.nn.bias_add(tf.matmul(_gelu(hidden), kernel_2), bias_2), hidden
 
 
 @tf.custom_gradient
 def _with_own_gradients(rows, kernel_1, bias_1, kernel_2, bias_2):
-    hidden = tf.nn.bias_add(tf.matmul(rows, kernel_1), bias_1)
-    outputs = tf.nn.bias_add(tf.matmul(_gelu(hidden), kernel_2), bias_2)
+    outputs, hidden = _forward(rows, kernel_1, bias_1, kernel_2, bias_2)
 
     def gradients(output_gradient):
         hidden_gradient = tf.matmul(output_gradient, kernel_2, transpose_b=True)
