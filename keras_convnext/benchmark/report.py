@@ -82,7 +82,7 @@ def write_chart(document: dict, path: str | Path) -> None:
     precisions = list(dict.fromkeys(row["precision"] for row in rows))
     labels = list(dict.fromkeys(label_of(row) for row in rows))
     thickness = 0.8 / len(precisions)
-    height = 1.4 + 0.3 * len(labels) * (0.6 + 0.4 * len(precisions))
+    height = 1.7 + 0.3 * len(labels) * (0.6 + 0.4 * len(precisions))
     figure = Figure(figsize=(4.2 + 3.6 * len(tasks), height), layout="constrained")
     figure.suptitle(_settings(document), fontsize=10)
     panels = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
@@ -100,7 +100,9 @@ def write_chart(document: dict, path: str | Path) -> None:
     panels[0].set_yticks(np.arange(len(labels)) + middle, labels)
     panels[0].invert_yaxis()
     if len(precisions) > 1:
-        panels[-1].legend(fontsize=8)
+        # Below the panels: within one it would lie on a figure.
+        handles, names = panels[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=8)
     figure.savefig(path, dpi=120)
 
 
