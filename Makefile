@@ -45,6 +45,7 @@ bench: .venv/test.installed
 	        --output benchmarks/results/speed/$${backend}_timm; \
 	done
 	$(BIN)/python benchmarks/start.py --save
+	$(BIN)/python benchmarks/deployed.py --save
 	$(BIN)/python benchmarks/digits.py --save
 	$(BIN)/python benchmarks/input.py --save
 

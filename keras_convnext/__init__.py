@@ -27,7 +27,7 @@ _HOMES = {
     "convert_weights": "conversion:convert_weights",
     "create_model": "models:create_model",
     "evaluate": "runs:evaluate",
-    "export": "runs:export",
+    "export": "serving.export:export",
     "feature_pyramid": "models:feature_pyramid",
     "imagenet": "imagenet",
     "layers": "layers",

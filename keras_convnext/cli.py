@@ -152,22 +152,43 @@ def predict(
     results.print(table)
 
 
-@app.command(epilog="Example: keras-convnext export runs/digits --output served/digits/1")
+@app.command(epilog="Example: keras-convnext export runs/digits --format openvino --precision int8")
 def export(
     source: Source,
     output: Annotated[
-        Path | None, typer.Option(help="Where to. Defaults to the run's own saved_model.")
+        Path | None,
+        typer.Option(
+            help="Where to. Of a run, defaults to its saved_model, model.onnx or model.xml."
+        ),
     ] = None,
-    format: Annotated[str, typer.Option(help="'saved_model', for TensorFlow Serving.")] = (
-        "saved_model"
-    ),
+    format: Annotated[
+        str,
+        typer.Option(
+            help="'saved_model', for TensorFlow Serving; 'onnx', for ONNX Runtime; or 'openvino'."
+        ),
+    ] = "saved_model",
     checkpoint: Checkpoint = "last",
+    precision: Annotated[
+        str, typer.Option(help="'float32'; of onnx and openvino also 'int8'.")
+    ] = "float32",
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR|tfds:NAME",
+            help="Images like those to come, which choose the ranges of int8. Defaults to the "
+            "run's training images.",
+        ),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Which part of a tfds: data set, such as 'train'.")
+    ] = None,
 ) -> None:
     """Write a run, a published checkpoint or a model in a form that can be served."""
     start_quietly()
-    from keras_convnext import runs
+    from keras_convnext.serving.export import export as write
 
-    results.print(f"{runs.export(source, output, format, checkpoint)}", soft_wrap=True)
+    place = write(source, output, format, checkpoint, precision, data, split)
+    results.print(f"{place}", soft_wrap=True)
 
 
 @app.command(

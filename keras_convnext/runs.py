@@ -27,8 +27,6 @@ from keras_convnext.training.run_directory import RunDirectory
 from keras_convnext.training.trainer import fit, restore
 from keras_convnext.weights.catalog import CHECKPOINTS
 
-EXPORT_FORMATS = ("saved_model",)
-
 
 def train(
     recipe: Recipe | str | Path,
@@ -229,47 +227,6 @@ def evaluate(
             f"alphabetical order of their names."
         )
     return _evaluate_split(dataclasses.replace(predictor, class_names=images.class_names), images)
-
-
-def export(
-    source: str | Path | keras.Model,
-    path: str | Path | None = None,
-    format: str = "saved_model",
-    checkpoint: str = "last",
-) -> Path:
-    """Writes a run, a published checkpoint or a model in a form that can be served.
-
-    Args:
-        source: Directory of a run, name of a published checkpoint, a `.keras` file, or a functional
-            classifier of fixed image size.
-        path: Where to. Defaults to a run's own `saved_model/`; required for anything else.
-        format: `"saved_model"`, for TensorFlow Serving; what it takes and gives stands in
-            `keras_convnext.serving.saved_model`.
-        checkpoint: Of a run, `"last"`, `"best"` or `"best_ema"`; see `Predictor.load`.
-
-    Returns:
-        Where it was written.
-
-    Raises:
-        UserError: If there is no such run or model, or the place is taken.
-
-    Example:
-        >>> keras_convnext.export("runs/digits", "served/digits/1")
-    """
-    if format not in EXPORT_FORMATS:
-        raise UserError(
-            f"`format` must be one of {', '.join(EXPORT_FORMATS)}. Received: {format!r}."
-        )
-    if isinstance(source, keras.Model):
-        predictor = Predictor.of_model(source)
-    else:
-        predictor = Predictor.load(source, checkpoint)
-        if path is None and RunDirectory.is_run(source):
-            path = RunDirectory.open(source).saved_model
-    if path is None:
-        raise UserError("A model that belongs to no run needs `path`, the directory to write.")
-    write_saved_model(predictor, path)
-    return Path(path)
 
 
 def _describe(run: RunDirectory, plan: Plan, class_names: tuple[str, ...], done: int) -> None:

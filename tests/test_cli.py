@@ -194,7 +194,8 @@ def test_a_run_is_exported(run_command, trained, tmp_path):
         ("predict {digits} {image}", "digits.yaml is neither the directory of a run"),
         ("predict {text} {image}", "text.keras"),
         ("export {run}", "exists already"),
-        ("export {run} --format onnx", "must be one of saved_model"),
+        ("export {run} --format pb", "must be one of saved_model, onnx, openvino"),
+        ("export {run} --precision int8", "for int8 take onnx or openvino"),
         ("export {run}/last.keras", "needs `path`"),
     ],
 )

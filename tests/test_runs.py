@@ -10,7 +10,7 @@ import pytest
 from model_files import tensors
 from PIL import Image
 
-from keras_convnext import Predictor, evaluate, export, imagenet, runs, train
+from keras_convnext import Predictor, evaluate, imagenet, runs, train
 from keras_convnext.data.sources import digits, load_splits
 from keras_convnext.errors import DataError, RunError, UserError
 from keras_convnext.training.run_directory import RunDirectory
@@ -336,33 +336,6 @@ def test_bad_images_can_be_left_out_of_an_evaluation(trained, tmp_path, write_im
     with pytest.raises(DataError, match="2.png"):
         evaluate(trained[0].path, tmp_path)
     assert len(evaluate(trained[0].path, tmp_path, on_bad_image="skip").labels) == 1
-
-
-@pytest.mark.backend_free
-def test_a_run_is_exported(trained, tmp_path):
-    path = export(trained[0].path, tmp_path / "served/1", checkpoint="best")
-    assert path == tmp_path / "served/1"
-    assert (path / "saved_model.pb").is_file()
-
-
-@pytest.mark.backend_free
-def test_an_export_replaces_nothing(trained):
-    with pytest.raises(RunError, match="saved_model exists already"):
-        export(trained[0].path)
-
-
-@pytest.mark.backend_free
-def test_a_model_needs_a_place_to_be_exported_to(trained):
-    run, _ = trained
-    for source in (run.last_model, keras.saving.load_model(run.last_model, compile=False)):
-        with pytest.raises(UserError, match="needs `path`, the directory to write"):
-            export(source)
-
-
-@pytest.mark.backend_free
-def test_other_formats_are_refused(trained, tmp_path):
-    with pytest.raises(UserError, match="must be one of saved_model. Received: 'onnx'"):
-        export(trained[0].path, tmp_path / "model", format="onnx")
 
 
 @pytest.mark.backend_free

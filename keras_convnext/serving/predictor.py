@@ -1,6 +1,7 @@
 """A classifier together with all it takes to name what an image file shows."""
 
 import dataclasses
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -122,6 +123,11 @@ class Predictor:
                 f"given: Predictor.of_model(model, image_size=...), in pixels."
             )
         return cls(with_probabilities(model), names, Preprocessor(size, crop_fraction))
+
+    def metadata(self) -> dict[str, str]:
+        """Returns what an exported network carries along: each value as JSON."""
+        values = {"class_names": self.class_names, **dataclasses.asdict(self.preprocessor)}
+        return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
 
     def predict(
         self, images: Iterable[str | Path | np.ndarray], top: int = 5

@@ -6,18 +6,13 @@ a `.keras` file, to a process of its own that runs TensorFlow.
 """
 
 import dataclasses
-import json
-import os
-import subprocess
-import sys
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
 import keras
 
-from keras_convnext.data.preprocessor import Preprocessor
 from keras_convnext.errors import MissingPackage, RunError
+from keras_convnext.serving.handover import write_under
 from keras_convnext.serving.predictor import Predictor
 
 TOP = 5
@@ -44,10 +39,7 @@ def write_saved_model(predictor: Predictor, path: str | Path) -> None:
         raise RunError(f"{path} exists already; remove it, or choose another directory.")
     if find_spec("tensorflow") is None:
         raise MissingPackage("TensorFlow, which writes a SavedModel,", "tensorflow")
-    if keras.backend.backend() == "tensorflow":
-        _write(predictor, path)
-    else:
-        _write_in_tensorflow_process(predictor, path)
+    write_under("tensorflow", _write, predictor, path)
 
 
 def _write(predictor: Predictor, path: Path) -> None:
@@ -87,42 +79,3 @@ def _write(predictor: Predictor, path: Path) -> None:
     archive.add_endpoint("serving_default", serve_images)
     archive.add_endpoint("serve_files", serve_files)
     archive.write_out(str(path), verbose=False)
-
-
-def _write_in_tensorflow_process(predictor: Predictor, path: Path) -> None:
-    with tempfile.TemporaryDirectory() as handover:
-        model_file = Path(handover) / "classifier.keras"
-        predictor.classifier.save(model_file)
-        settings = {
-            "model_file": str(model_file),
-            "class_names": predictor.class_names,
-            "preprocessor": dataclasses.asdict(predictor.preprocessor),
-            "path": str(path.absolute()),
-        }
-        process = subprocess.run(
-            [sys.executable, "-m", __name__],
-            input=json.dumps(settings),
-            env={**os.environ, "KERAS_BACKEND": "tensorflow"},
-            capture_output=True,
-            text=True,
-        )
-    if process.returncode:
-        raise RuntimeError(
-            f"The process that writes the SavedModel with TensorFlow failed:\n{process.stderr}"
-        )
-
-
-def _serve_handover() -> None:
-    """The other process: reads what `_write_in_tensorflow_process` wrote, and writes the model."""
-    settings = json.load(sys.stdin)
-    model = keras.saving.load_model(settings["model_file"], compile=False)
-    predictor = Predictor(
-        model,
-        tuple(settings["class_names"]),
-        Preprocessor(**settings["preprocessor"]),
-    )
-    _write(predictor, Path(settings["path"]))
-
-
-if __name__ == "__main__":
-    _serve_handover()

@@ -10,7 +10,7 @@ import pytest
 
 from keras_convnext import Predictor
 from keras_convnext.errors import MissingPackage, RunError
-from keras_convnext.serving import saved_model
+from keras_convnext.serving import handover, saved_model
 from keras_convnext.serving.saved_model import write_saved_model
 
 SIZE, CLASSES = 16, 7
@@ -151,7 +151,9 @@ def test_tensorflow_is_asked_for_where_it_is_missing(predictor, tmp_path, monkey
 @pytest.mark.backend_free
 def test_what_goes_wrong_in_the_other_process_is_told(predictor, tmp_path, monkeypatch):
     failed = subprocess.CompletedProcess([], 1, stdout="", stderr="Traceback: out of memory")
-    monkeypatch.setattr(saved_model.keras.backend, "backend", lambda: "torch")
-    monkeypatch.setattr(saved_model.subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(RuntimeError, match=r"(?s)writes the SavedModel .* failed:.*out of memory"):
+    monkeypatch.setattr(handover.keras.backend, "backend", lambda: "torch")
+    monkeypatch.setattr(handover.subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(
+        RuntimeError, match=r"(?s)writes model under the tensorflow backend failed:.*out of memory"
+    ):
         write_saved_model(predictor, tmp_path / "model")

@@ -1,0 +1,148 @@
+"""A classifier in a form that others can run: which forms there are, and where they go."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_convnext.data.sources import Split, load_split, load_splits
+from keras_convnext.errors import UserError
+from keras_convnext.serving.onnx_model import write_onnx
+from keras_convnext.serving.openvino_model import write_openvino
+from keras_convnext.serving.predictor import Predictor
+from keras_convnext.serving.saved_model import write_saved_model
+from keras_convnext.training.run_directory import RunDirectory
+
+PRECISIONS = ("float32", "int8")
+# As many as NNCF looks at if not told otherwise.
+CALIBRATION_IMAGES = 300
+
+
+@dataclass(frozen=True)
+class Format:
+    """A form to export to: its writer, and its place in a run's directory.
+
+    Attributes:
+        write: Takes a predictor, a path and, where `has_int8`, calibration images.
+        default: The name in a run's directory; another place must have its suffix.
+        has_int8: Whether it can be had in 8-bit integers.
+    """
+
+    write: Callable[..., None]
+    default: str
+    has_int8: bool = True
+
+
+FORMATS = {
+    "saved_model": Format(write_saved_model, "saved_model", has_int8=False),
+    "onnx": Format(write_onnx, "model.onnx"),
+    "openvino": Format(write_openvino, "model.xml"),
+}
+
+
+def export(
+    source: str | Path | keras.Model,
+    path: str | Path | None = None,
+    format: str = "saved_model",
+    checkpoint: str = "last",
+    precision: str = "float32",
+    data: str | Path | None = None,
+    split: str | None = None,
+) -> Path:
+    """Writes a run, a published checkpoint or a model in a form that can be served.
+
+    Args:
+        source: Directory of a run, name of a published checkpoint, a `.keras` file, or a functional
+            classifier of fixed image size.
+        path: Where to. Defaults to `saved_model`, `model.onnx` or `model.xml` in a run's directory;
+            required for anything else.
+        format: `"saved_model"`, for TensorFlow Serving; `"onnx"`, one file for ONNX Runtime; or
+            `"openvino"`, an `.xml` file with a `.bin` beside it. What each takes and gives stands
+            in the modules of `keras_convnext.serving`.
+        checkpoint: Of a run, `"last"`, `"best"` or `"best_ema"`; see `Predictor.load`.
+        precision: What ONNX and OpenVINO compute in: `"float32"`, or `"int8"`, faster, and a little
+            less exact. (bfloat16 is OpenVINO's own choice on CPUs that have it.)
+        data: For `"int8"`, images like those to come, of which some 300 choose the integers'
+            ranges: a folder with one folder of images a class, or `tfds:NAME`. Defaults to a run's
+            own training images.
+        split: Which part of a `tfds:` data set, such as `"train"`.
+
+    Returns:
+        Where it was written.
+
+    Raises:
+        UserError: If there is no such run, model or data, the place is taken, or a package is
+            missing.
+
+    Example:
+        >>> keras_convnext.export("runs/digits", "served/digits/1")
+        >>> keras_convnext.export("runs/digits", "digits.xml", "openvino", precision="int8")
+    """
+    chosen = _format(format, precision, data)
+    place = _place(chosen, source, path)
+    if isinstance(source, keras.Model):
+        predictor = Predictor.of_model(source)
+    else:
+        predictor = Predictor.load(source, checkpoint)
+    if precision == "int8":
+        images = _calibration_split(source, data, split)
+        chosen.write(predictor, place, _prepared(images, predictor))
+    else:
+        chosen.write(predictor, place)
+    return place
+
+
+def _format(name: str, precision: str, data: str | Path | None) -> Format:
+    if name not in FORMATS:
+        raise UserError(f"`format` must be one of {', '.join(FORMATS)}. Received: {name!r}.")
+    if precision not in PRECISIONS:
+        raise UserError(
+            f"`precision` must be one of {', '.join(PRECISIONS)}. Received: {precision!r}."
+        )
+    if precision == "int8" and not FORMATS[name].has_int8:
+        able = " or ".join(other for other, format in FORMATS.items() if format.has_int8)
+        raise UserError(f"A {name} is written in float32 only; for int8 take {able} as `format`.")
+    if data is not None and precision != "int8":
+        raise UserError(
+            "`data` goes with `precision` int8, whose ranges are chosen by images. Leave it out, "
+            "or choose int8."
+        )
+    return FORMATS[name]
+
+
+def _place(format: Format, source: str | Path | keras.Model, path: str | Path | None) -> Path:
+    default = Path(format.default)
+    if path is None:
+        if isinstance(source, keras.Model) or not RunDirectory.is_run(source):
+            kind = f"the {default.suffix} file" if default.suffix else "the directory"
+            raise UserError(f"A model that belongs to no run needs `path`, {kind} to write.")
+        return RunDirectory.open(source).path / default
+    path = Path(path)
+    if default.suffix and path.suffix != default.suffix:
+        raise UserError(f"`path` must end in {default.suffix}. Received: {path}.")
+    return path
+
+
+def _calibration_split(
+    source: str | Path | keras.Model, data: str | Path | None, split: str | None
+) -> Split:
+    if data is not None:
+        return load_split(data, split)
+    if split is not None:
+        raise UserError("`split` goes with `data`, as tfds:NAME; give both or neither.")
+    if isinstance(source, keras.Model) or not RunDirectory.is_run(source):
+        raise UserError(
+            "The ranges of int8 are chosen by images, and a model that belongs to no run has none. "
+            "Pass `data` (--data on the command line), a folder with one folder of images a class."
+        )
+    return load_splits(RunDirectory.open(source).recipe().data)[0]
+
+
+def _prepared(split: Split, predictor: Predictor) -> np.ndarray:
+    """Returns images from all over a split, which may be in the order of its classes."""
+    count = min(CALIBRATION_IMAGES, split.size)
+    indices = np.linspace(0, split.size - 1, count).astype("int64")
+    images = (split.example(index)[0].numpy() for index in indices)
+    return np.stack([predictor.preprocessor(image) for image in images])

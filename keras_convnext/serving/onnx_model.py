@@ -1,0 +1,91 @@
+"""An ONNX file, for ONNX Runtime and other engines; it needs neither Keras nor this package to run.
+
+It is written by PyTorch, whose exporter has single operations for LayerNorm and GELU; under other
+backends the classifier is handed to a process that runs PyTorch.
+"""
+
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_convnext.errors import MissingPackage, RunError
+from keras_convnext.files import whole_file
+from keras_convnext.serving.folding import folded
+from keras_convnext.serving.handover import write_under
+from keras_convnext.serving.predictor import Predictor
+from keras_convnext.serving.quantization import check_quantizable, quantized
+
+INPUT, OUTPUT = "images", "probabilities"
+PACKAGES = ("torch", "onnx", "onnxscript")
+
+
+def write_onnx(
+    predictor: Predictor, path: str | Path, calibration: np.ndarray | None = None
+) -> None:
+    """Writes a classifier as one ONNX file, for batches of any size.
+
+    It takes `images`, `float32` of shape `(batch, height, width, 3)` with values from 0 to 255, at
+    the classifier's size, and gives `probabilities`, `(batch, classes)`. The metadata has
+    `class_names`, `image_size` and `crop_fraction`, as JSON.
+
+    Args:
+        predictor: The classifier and its classes.
+        path: File to write.
+        calibration: For a network in 8-bit integers: prepared images, `(images, height, width, 3)`,
+            that choose their ranges. Defaults to `None`, for one in `float32`.
+
+    Raises:
+        RunError: If the file is there already.
+        MissingPackage: If PyTorch, ONNX or, for integers, NNCF is not installed.
+    """
+    path = Path(path)
+    if path.exists():
+        raise RunError(f"{path} exists already; remove it, or choose another file.")
+    if not all(map(find_spec, PACKAGES)):
+        raise MissingPackage("PyTorch with onnx and onnxscript, which write ONNX,", "onnx")
+    if calibration is None:
+        write_under("torch", _write, predictor, path)
+    else:
+        check_quantizable()
+        write_under("torch", _write, predictor, path, calibration=calibration)
+
+
+def _write(predictor: Predictor, path: Path, calibration: np.ndarray | None = None) -> None:
+    import onnx
+
+    network = _exported(predictor)
+    if calibration is not None:
+        network = quantized(network, INPUT, calibration)
+    onnx.helper.set_model_props(network, predictor.metadata())
+    with whole_file(path) as written:
+        onnx.save(network, written)
+
+
+def _exported(predictor: Predictor):
+    """Returns the classifier's `onnx.ModelProto`."""
+    import torch
+
+    class Network(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.classifier = folded(predictor.classifier)
+
+        def forward(self, images):
+            return self.classifier(images, training=False)
+
+    size = predictor.preprocessor.image_size
+    images = torch.zeros(2, size, size, 3)  # of one image PyTorch would take 1 to be fixed
+    with warnings.catch_warnings(action="ignore"):  # about parts of PyTorch's own
+        program: Any = torch.onnx.export(
+            Network().eval(),
+            (images,),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes={INPUT: {0: torch.export.Dim("batch")}},
+            dynamo=True,
+            verbose=False,
+        )
+    return program.model_proto

@@ -1,0 +1,88 @@
+"""A network for OpenVINO, which needs neither Keras nor this package to run.
+
+OpenVINO reads the graphs of TensorFlow; under other backends the classifier is handed to a process
+that runs TensorFlow.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from keras_convnext.errors import MissingPackage, RunError
+from keras_convnext.files import whole_file
+from keras_convnext.serving.folding import folded
+from keras_convnext.serving.handover import write_under
+from keras_convnext.serving.predictor import Predictor
+from keras_convnext.serving.quantization import check_quantizable, quantized
+
+INPUT, OUTPUT = "images", "probabilities"
+PACKAGES = ("tensorflow", "openvino")
+
+
+def write_openvino(
+    predictor: Predictor, path: str | Path, calibration: np.ndarray | None = None
+) -> None:
+    """Writes a classifier as OpenVINO's `.xml` file, with its weights beside it as `.bin`.
+
+    It takes `images`, `float32` of shape `(batch, height, width, 3)` with values from 0 to 255, at
+    the classifier's size, and gives `probabilities`, `(batch, classes)`. Its `keras_convnext`
+    information has `class_names`, `image_size` and `crop_fraction`, as JSON.
+
+    On CPUs that compute in bfloat16 OpenVINO does so by itself; compile the network with
+    `{"INFERENCE_PRECISION_HINT": "f32"}` for the exact results.
+
+    Args:
+        predictor: The classifier and its classes.
+        path: The `.xml` file to write.
+        calibration: For a network in 8-bit integers: prepared images, `(images, height, width, 3)`,
+            that choose their ranges. Defaults to `None`, for one in `float32`.
+
+    Raises:
+        RunError: If either file is there already.
+        MissingPackage: If OpenVINO, TensorFlow or, for integers, NNCF is not installed.
+    """
+    path = Path(path)
+    for file in (path, path.with_suffix(".bin")):
+        if file.exists():
+            raise RunError(f"{file} exists already; remove it, or choose another file.")
+    if not all(map(find_spec, PACKAGES)):
+        raise MissingPackage("OpenVINO, with TensorFlow whose graphs it reads,", "openvino")
+    if calibration is None:
+        write_under("tensorflow", _write, predictor, path)
+    else:
+        check_quantizable()
+        write_under("tensorflow", _write, predictor, path, calibration=calibration)
+
+
+def _write(predictor: Predictor, path: Path, calibration: np.ndarray | None = None) -> None:
+    import openvino
+
+    network = _converted(predictor)
+    if calibration is not None:
+        network = quantized(network, INPUT, calibration, exact=_means(network))
+    for name, value in predictor.metadata().items():
+        network.set_rt_info(value, ["keras_convnext", name])
+    with whole_file(path.with_suffix(".bin")) as weights, whole_file(path) as written:
+        openvino.serialize(network, written, weights)
+
+
+def _converted(predictor: Predictor):
+    """Returns the classifier's `openvino.Model`."""
+    import openvino
+    import tensorflow as tf
+
+    classifier = folded(predictor.classifier)
+    size = predictor.preprocessor.image_size
+
+    @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.float32, INPUT)])
+    def serve(images):
+        return {OUTPUT: classifier(images, training=False)}
+
+    return openvino.convert_model(serve)
+
+
+def _means(network) -> list[str]:
+    """The products by which LayerNorm takes its means: too narrow to gain by integers."""
+    products = (one for one in network.get_ops() if one.get_type_name() == "MatMul")
+    return [one.get_friendly_name() for one in products if one.get_output_partial_shape(0)[-1] == 1]
