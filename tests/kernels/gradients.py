@@ -1,5 +1,7 @@
 """A function's values and gradients, on any backend, compiled where that is the backend's way."""
 
+import contextlib
+
 import keras
 import numpy as np
 from keras import ops
@@ -70,3 +72,65 @@ def compare_with_reference(kernel, reference, shapes, dtype, tolerance):
     for result, truth in zip(actual, expected, strict=True):
         assert keras.backend.standardize_dtype(result.dtype) == dtype
         assert largest_relative_error(result, truth) < tolerance
+
+
+def without_gradients():
+    """In this context no gradients can be asked for, as in `predict`."""
+    if keras.backend.backend() != "torch":
+        return contextlib.nullcontext()
+    import torch
+
+    return torch.no_grad()
+
+
+def compare_values_with_reference(kernel, reference, shapes, dtype, tolerance):
+    """Checks a kernel's values where no gradients are asked for."""
+    with without_gradients():
+        result = kernel(*random_tensors(shapes, dtype))
+        exact = (ops.cast(x, "float32") for x in random_tensors(shapes, dtype))
+        truth = reference(*exact)
+    assert keras.backend.standardize_dtype(result.dtype) == dtype
+    assert largest_relative_error(result, truth) < tolerance
+
+
+def second_gradients(function, arguments):
+    """Returns the gradients of the first argument's gradient, squared and summed up, for all."""
+    return _RUN_TWICE[keras.backend.backend()](function, arguments)
+
+
+def _twice_with_jax(function, arguments):
+    import jax
+
+    def penalty(*arguments):
+        gradient = jax.grad(lambda *a: function(*a).sum())(*arguments)
+        return (gradient**2).sum()
+
+    return jax.grad(penalty, argnums=tuple(range(len(arguments))))(*arguments)
+
+
+def _twice_with_torch(function, arguments):
+    import torch
+
+    arguments = [argument.detach().requires_grad_() for argument in arguments]
+    outputs = function(*arguments).sum()
+    (gradient,) = torch.autograd.grad(outputs, arguments[0], create_graph=True)
+    return torch.autograd.grad((gradient**2).sum(), arguments, materialize_grads=True)
+
+
+def _twice_with_tensorflow(function, arguments):
+    import tensorflow as tf
+
+    with tf.GradientTape() as outer:
+        outer.watch(arguments)
+        with tf.GradientTape() as inner:
+            inner.watch(arguments[0])
+            outputs = tf.reduce_sum(function(*arguments))
+        penalty = tf.reduce_sum(inner.gradient(outputs, arguments[0]) ** 2)
+    return outer.gradient(penalty, arguments, unconnected_gradients="zero")
+
+
+_RUN_TWICE = {
+    "jax": _twice_with_jax,
+    "torch": _twice_with_torch,
+    "tensorflow": _twice_with_tensorflow,
+}

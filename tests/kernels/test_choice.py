@@ -13,7 +13,11 @@ BACKEND = keras.backend.backend()
 TAKEN = {
     "tensorflow": {"mlp": "tensorflow_mlp", "layer_norm": "tensorflow_layer_norm"},
     "jax": {"mlp": "jax_mlp", "depthwise_conv2d": "jax_depthwise_conv2d"},
-    "torch": {"mlp": "torch_mlp", "depthwise_conv2d": "torch_depthwise_conv2d"},
+    "torch": {
+        "mlp": "torch_mlp",
+        "depthwise_conv2d": "torch_depthwise_conv2d",
+        "layer_norm": "torch_layer_norm",
+    },
 }[BACKEND]
 
 

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from gradients import (
+    compare_values_with_reference,
     compare_with_reference,
     largest_relative_error,
     random_tensors,
@@ -52,6 +53,14 @@ def shapes(size, kernel_size):
 def test_values_and_gradients_equal_the_reference(size, kernel_size, dtype, tolerance):
     compare_with_reference(
         fastest_known(), dispatch.reference, shapes(size, kernel_size), dtype, tolerance
+    )
+
+
+@pytest.mark.skipif(fastest_known() is None, reason="keras.ops is the only kernel here")
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 2e-2)])
+def test_values_equal_the_reference_where_no_gradients_are_asked_for(dtype, tolerance):
+    compare_values_with_reference(
+        fastest_known(), dispatch.reference, shapes((13, 9, 5), 7)[:-1], dtype, tolerance
     )
 
 

@@ -5,7 +5,15 @@ import importlib
 import keras
 import numpy as np
 import pytest
-from gradients import compare_with_reference, random_tensors, values_and_gradients
+from gradients import (
+    compare_values_with_reference,
+    compare_with_reference,
+    largest_relative_error,
+    random_tensors,
+    second_gradients,
+    values_and_gradients,
+    without_gradients,
+)
 from keras import ops
 
 from keras_convnext import kernels
@@ -34,6 +42,19 @@ def test_values_and_gradients_equal_the_reference(size, dtype, tolerance, traini
         dtype,
         tolerance,
     )
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-6), ("bfloat16", 2e-2)])
+@pytest.mark.parametrize("size", [(2, 3, 7), (1, 1, 1), (4,)], ids=str)
+def test_values_equal_the_reference_where_no_gradients_are_asked_for(size, dtype, tolerance):
+    kernel = fastest("mlp", reference)
+    compare_values_with_reference(kernel, reference, shapes(size)[:-1], dtype, tolerance)
+
+
+def test_no_rows_give_no_rows():
+    with without_gradients():
+        result = fastest("mlp", reference)(*random_tensors(shapes((0, 3, 3)))[:-1])
+    assert tuple(result.shape) == (0, 3, 3, 5)
 
 
 def test_gelu_is_exact_far_out_on_both_sides():
@@ -81,3 +102,34 @@ def test_equals_the_layers(dtype, tolerance):
     expected = layers[1](ops.gelu(layers[0](inputs), approximate=False))
     result, expected = (ops.convert_to_numpy(ops.cast(x, "float32")) for x in (result, expected))
     np.testing.assert_allclose(result, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_gradients_of_gradients_equal_the_references():
+    """As a penalty on the gradient needs them; of the inputs and of the first kernel."""
+    arguments = random_tensors(shapes((3,))[:-1])
+    kernel = fastest("mlp", reference)
+    actual = second_gradients(lambda *a: kernel(*a, True), arguments)
+    expected = second_gradients(reference, arguments)
+    for result, truth in zip(actual[:-1], expected[:-1], strict=True):
+        assert largest_relative_error(result, truth) < 1e-5
+    assert not ops.any(actual[-1])  # the last bias does not tell in the inputs' gradient
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="others leave out what is unused")
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_frozen_weights_get_no_gradients(create_graph):
+    import torch
+
+    *arguments, output_gradient = random_tensors(shapes((3,)))
+    for number in (0, 2):  # the inputs and the first bias
+        arguments[number].requires_grad_()
+    kernel = fastest("mlp", reference)
+    wanted = [arguments[0], arguments[2]]
+    results = [
+        torch.autograd.grad(
+            function(*arguments), wanted, output_gradient, create_graph=create_graph
+        )
+        for function in (lambda *a: kernel(*a, True), reference)
+    ]
+    for result, truth in zip(*results, strict=True):
+        assert largest_relative_error(result, truth) < 1e-5
