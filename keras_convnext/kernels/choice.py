@@ -65,6 +65,7 @@ KERNELS = (
         "means over the channels are faster as products on CPU",
         on_cpu_only=True,
     ),
+    Kernel("layer_norm", "jax", "jax_layer_norm", "its gradients keep less in memory"),
     Kernel("layer_norm", "torch", "torch_layer_norm", "half precision is not cast there and back"),
 )
 

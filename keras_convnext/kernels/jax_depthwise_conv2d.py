@@ -8,6 +8,8 @@ sums are taken in at least float32: in bfloat16 they would stop growing.
 import jax
 import jax.numpy as jnp
 
+from keras_convnext.kernels.jax_scheduling import zero_known_after
+
 
 @jax.custom_vjp
 def depthwise_conv2d(inputs, kernel, bias=None):
@@ -55,7 +57,7 @@ def _backward(saved, output_gradient):
 
 def _kernel_gradient(inputs, kernel, output_gradient):
     exact = _exact(inputs)
-    padded = _pad(inputs, kernel)
+    padded = _pad(inputs + zero_known_after(output_gradient), kernel)
     output_gradient = output_gradient.astype(exact)
     columns = kernel.shape[1]
 

@@ -1,7 +1,7 @@
 """A block's two dense layers for JAX, with gradients that keep less in memory.
 
 JAX would keep GELU's result and its derivative's parts for the gradients, each four times as wide
-as the block. Here the hidden units before GELU are kept, and the rest is computed again: cheap
+as the block. Here the hidden units before the bias are kept, and the rest is computed again: cheap
 beside the products, and less to write and read.
 """
 
@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.stats import norm
 
+from keras_convnext.kernels.jax_scheduling import zero_known_after
+
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
 def mlp(inputs, kernel_1, bias_1, kernel_2, bias_2, training: bool = False):
@@ -19,13 +21,15 @@ def mlp(inputs, kernel_1, bias_1, kernel_2, bias_2, training: bool = False):
 
 
 def _forward(inputs, kernel_1, bias_1, kernel_2, bias_2, training):
-    hidden = inputs @ kernel_1 + bias_1
-    outputs = _gelu(hidden) @ kernel_2 + bias_2
-    return outputs, (inputs, kernel_1, bias_1, hidden, kernel_2, bias_2)
+    product = inputs @ kernel_1
+    outputs = _gelu(product + bias_1) @ kernel_2 + bias_2
+    return outputs, (inputs, kernel_1, bias_1, product, kernel_2, bias_2)
 
 
 def _backward(training, saved, output_gradient):
-    inputs, kernel_1, bias_1, hidden, kernel_2, bias_2 = saved
+    inputs, kernel_1, bias_1, product, kernel_2, bias_2 = saved
+    zero = zero_known_after(output_gradient)
+    inputs, hidden = inputs + zero, product + (bias_1 + zero)
     hidden_gradient = output_gradient @ kernel_2.T * _gelu_derivative(hidden)
     return (
         hidden_gradient @ kernel_1.T,

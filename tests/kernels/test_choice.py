@@ -12,7 +12,11 @@ from keras_convnext.kernels import choice
 BACKEND = keras.backend.backend()
 TAKEN = {
     "tensorflow": {"mlp": "tensorflow_mlp", "layer_norm": "tensorflow_layer_norm"},
-    "jax": {"mlp": "jax_mlp", "depthwise_conv2d": "jax_depthwise_conv2d"},
+    "jax": {
+        "mlp": "jax_mlp",
+        "depthwise_conv2d": "jax_depthwise_conv2d",
+        "layer_norm": "jax_layer_norm",
+    },
     "torch": {
         "mlp": "torch_mlp",
         "depthwise_conv2d": "torch_depthwise_conv2d",

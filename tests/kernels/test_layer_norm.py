@@ -16,7 +16,6 @@ reference = importlib.import_module("keras_convnext.kernels.layer_norm").referen
 EPSILON = 1e-6
 
 
-@pytest.mark.skipif(keras.backend.backend() == "jax", reason="keras.ops is the only kernel")
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 5e-6), ("bfloat16", 2e-2)])
 @pytest.mark.parametrize("size", [(2, 3, 7, 5), (1, 2, 1, 33), (3, 8)], ids=str)
