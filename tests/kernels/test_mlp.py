@@ -74,7 +74,8 @@ def test_gelu_is_exact_far_out_on_both_sides():
         )
         for actual, expected in ((values, truth), (gradient, truth_gradient)):
             actual, expected = map(ops.convert_to_numpy, (actual, expected))
-            np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
+            # Rounding 1 - erf by the last place of float32 moves GELU by this at -12.
+            np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=2e-6)
 
 
 def test_bfloat16_bias_gradients_are_added_up_exactly():
