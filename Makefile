@@ -43,7 +43,13 @@ bench: .venv/test.installed
 	        --precision float32 --output benchmarks/results/speed/$$backend; \
 	    $(BIN)/keras-convnext benchmark --backend $$backend --peer timm \
 	        --output benchmarks/results/speed/$${backend}_timm; \
+	    $(BIN)/keras-convnext benchmark --backend $$backend --peer timm --batch-size 1 --rounds 15 \
+	        --output benchmarks/results/speed/$${backend}_timm_one_image; \
 	done
+	$(BIN)/keras-convnext benchmark --backend torch --backend tensorflow --peer "timm compiled" \
+	    --task forward --rounds 9 --output benchmarks/results/speed/timm_compiled
+	$(BIN)/keras-convnext benchmark --model convnext_base --backend tensorflow --backend torch \
+	    --peer timm --precision float32 --output benchmarks/results/speed/base
 	$(BIN)/python benchmarks/start.py --save
 	$(BIN)/python benchmarks/deployed.py --save
 	$(BIN)/python benchmarks/digits.py --save
