@@ -54,7 +54,9 @@ def _without_layer_scale(block: Block) -> Block:
 
 def _normalization_of(stem: Stem) -> keras.layers.Normalization | None:
     """Returns what normalises the channels of this stem's images, and of nothing else."""
-    node = stem._inbound_nodes[0]
+    if len(stem._inbound_nodes) != 1:  # it is part of another layer, or has several inputs
+        return None
+    (node,) = stem._inbound_nodes
     layer = node.input_tensors[0]._keras_history.operation
     if (
         isinstance(layer, keras.layers.Normalization)

@@ -15,6 +15,7 @@ from keras_convnext.errors import MissingPackage, RunError
 from keras_convnext.files import whole_file
 from keras_convnext.serving.folding import folded
 from keras_convnext.serving.handover import write_under
+from keras_convnext.serving.precision import in_float32
 from keras_convnext.serving.predictor import Predictor
 from keras_convnext.serving.quantization import check_quantizable, quantized
 
@@ -71,7 +72,7 @@ def _exported(predictor: Predictor):
     class Network(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.classifier = folded(predictor.classifier)
+            self.classifier = folded(in_float32(predictor.classifier))
 
         def forward(self, images):
             return self.classifier(images, training=False)

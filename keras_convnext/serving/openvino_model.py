@@ -13,6 +13,7 @@ from keras_convnext.errors import MissingPackage, RunError
 from keras_convnext.files import whole_file
 from keras_convnext.serving.folding import folded
 from keras_convnext.serving.handover import write_under
+from keras_convnext.serving.precision import in_float32
 from keras_convnext.serving.predictor import Predictor
 from keras_convnext.serving.quantization import check_quantizable, quantized
 
@@ -72,7 +73,7 @@ def _converted(predictor: Predictor):
     import openvino
     import tensorflow as tf
 
-    classifier = folded(predictor.classifier)
+    classifier = folded(in_float32(predictor.classifier))
     size = predictor.preprocessor.image_size
 
     @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.float32, INPUT)])

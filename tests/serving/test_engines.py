@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 
@@ -95,6 +96,21 @@ def test_an_engine_gives_the_classifiers_probabilities(predictor, write, name, t
     expected = predictor.classifier.predict(IMAGES, verbose=0)
     assert expected.std() > 0.01  # or any output would do
     for result in found["results"]:
+        np.testing.assert_allclose(result, expected[: len(result)], atol=1e-5)
+
+
+@pytest.mark.backend_free
+def test_a_classifier_of_half_precision_is_exported_in_float32(classifier, write, name, tmp_path):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        half = classifier()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    exact = classifier()
+    exact.set_weights([weight.astype("float32") for weight in half.get_weights()])
+    write(Predictor.of_model(half), tmp_path / name)
+    expected = Predictor.of_model(exact).classifier.predict(IMAGES, verbose=0)
+    for result in served(tmp_path / name, IMAGES, tmp_path)["results"]:
         np.testing.assert_allclose(result, expected[: len(result)], atol=1e-5)
 
 
