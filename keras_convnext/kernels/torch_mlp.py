@@ -68,7 +68,7 @@ def _differentiable_gradients(arguments, output_gradient, needed):
 def _product(inputs, kernel, bias=None, with_gelu=False):
     """Returns `inputs @ kernel + bias`, or GELU of it; without gradients."""
     if inputs.device.type == "cpu" and inputs.dtype in _dtypes_of_onednn() and inputs.numel():
-        activation = ("gelu", [], "none") if with_gelu else ("none", [], "")
+        activation: tuple[str, list, str] = ("gelu", [], "none") if with_gelu else ("none", [], "")
         return torch.ops.mkldnn._linear_pointwise(inputs, kernel.t(), bias, *activation)
     outputs = linear(inputs, kernel.t(), bias)
     return gelu(outputs) if with_gelu else outputs
