@@ -13,7 +13,7 @@ import keras
 from keras_convnext import files, imagenet, runtime
 from keras_convnext.console import console
 from keras_convnext.data.pipeline import evaluation_dataset, training_dataset
-from keras_convnext.data.sources import Split, load_split, load_splits
+from keras_convnext.data.sources import Split, load_split, load_splits, refuse_split_alone
 from keras_convnext.errors import DataError, RunError, UserError
 from keras_convnext.evaluation.classification import Evaluation, evaluate_classifier
 from keras_convnext.evaluation.report import write_report
@@ -196,10 +196,9 @@ def evaluate(
         >>> keras_convnext.evaluate("runs/digits").top(1)
         0.9944
     """
+    refuse_split_alone(data, split)
     predictor = Predictor.load(source, checkpoint)
     if data is None:
-        if split is not None:
-            raise UserError("`split` goes with `data`, as tfds:NAME; give both or neither.")
         if not RunDirectory.is_run(source):
             raise UserError(
                 f"{source} belongs to no run, so it has no validation images of its own. Pass "

@@ -75,6 +75,12 @@ def load_splits(data: Data) -> tuple[Split, Split | None]:
     return digits(data.test_fraction, data.split_seed)
 
 
+def refuse_split_alone(data: str | Path | None, split: str | None) -> None:
+    """Raises a `UserError` if a split is named, but not the data set it is a part of."""
+    if data is None and split is not None:
+        raise UserError("`split` goes with `data`, as tfds:NAME; give both or neither.")
+
+
 def load_split(
     data: str | Path,
     split: str | None = None,

@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_convnext.data.sources import Split, load_split, load_splits
+from keras_convnext.data.sources import Split, load_split, load_splits, refuse_split_alone
 from keras_convnext.errors import UserError
 from keras_convnext.serving.onnx_model import write_onnx
 from keras_convnext.serving.openvino_model import write_openvino
@@ -80,18 +80,27 @@ def export(
         >>> keras_convnext.export("runs/digits", "served/digits/1")
         >>> keras_convnext.export("runs/digits", "digits.xml", "openvino", precision="int8")
     """
+    refuse_split_alone(data, split)
     chosen = _format(format, precision, data)
-    place = _place(chosen, source, path)
+    run = _run_of(source)
+    place = _place(chosen, run, path)
+    # Before the model, which may have to be fetched, all else that can be refused.
+    images = _calibration_split(run, data, split) if precision == "int8" else None
     if isinstance(source, keras.Model):
         predictor = Predictor.of_model(source)
     else:
         predictor = Predictor.load(source, checkpoint)
-    if precision == "int8":
-        images = _calibration_split(source, data, split)
-        chosen.write(predictor, place, _prepared(images, predictor))
-    else:
+    if images is None:
         chosen.write(predictor, place)
+    else:
+        chosen.write(predictor, place, _prepared(images, predictor))
     return place
+
+
+def _run_of(source: str | Path | keras.Model) -> RunDirectory | None:
+    if isinstance(source, keras.Model) or not RunDirectory.is_run(source):
+        return None
+    return RunDirectory.open(source)
 
 
 def _format(name: str, precision: str, data: str | Path | None) -> Format:
@@ -112,13 +121,13 @@ def _format(name: str, precision: str, data: str | Path | None) -> Format:
     return FORMATS[name]
 
 
-def _place(format: Format, source: str | Path | keras.Model, path: str | Path | None) -> Path:
+def _place(format: Format, run: RunDirectory | None, path: str | Path | None) -> Path:
     default = Path(format.default)
     if path is None:
-        if isinstance(source, keras.Model) or not RunDirectory.is_run(source):
+        if run is None:
             kind = f"the {default.suffix} file" if default.suffix else "the directory"
             raise UserError(f"A model that belongs to no run needs `path`, {kind} to write.")
-        return RunDirectory.open(source).path / default
+        return run.path / default
     path = Path(path)
     if default.suffix and path.suffix != default.suffix:
         raise UserError(f"`path` must end in {default.suffix}. Received: {path}.")
@@ -126,18 +135,16 @@ def _place(format: Format, source: str | Path | keras.Model, path: str | Path | 
 
 
 def _calibration_split(
-    source: str | Path | keras.Model, data: str | Path | None, split: str | None
+    run: RunDirectory | None, data: str | Path | None, split: str | None
 ) -> Split:
     if data is not None:
         return load_split(data, split)
-    if split is not None:
-        raise UserError("`split` goes with `data`, as tfds:NAME; give both or neither.")
-    if isinstance(source, keras.Model) or not RunDirectory.is_run(source):
+    if run is None:
         raise UserError(
             "The ranges of int8 are chosen by images, and a model that belongs to no run has none. "
             "Pass `data` (--data on the command line), a folder with one folder of images a class."
         )
-    return load_splits(RunDirectory.open(source).recipe().data)[0]
+    return load_splits(run.recipe().data)[0]
 
 
 def _prepared(split: Split, predictor: Predictor) -> np.ndarray:

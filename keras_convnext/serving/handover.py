@@ -36,11 +36,12 @@ def write_under(
             follows.
         predictor: The classifier and its classes.
         path: Where to write.
-        **arrays: Further arguments, each a NumPy array.
+        **arrays: Further arguments, each a NumPy array, or `None` to leave it out.
 
     Raises:
         RuntimeError: If the other process fails; with what it said.
     """
+    arrays = {name: array for name, array in arrays.items() if array is not None}
     if keras.backend.backend() == backend:
         write(predictor, path, **arrays)
         return

@@ -11,15 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_convnext.errors import MissingPackage, RunError
+from keras_convnext.errors import MissingPackage
 from keras_convnext.files import whole_file
-from keras_convnext.serving.folding import folded
+from keras_convnext.serving.engine import INPUT, OUTPUT, for_an_engine, refuse_taken
 from keras_convnext.serving.handover import write_under
-from keras_convnext.serving.precision import in_float32
 from keras_convnext.serving.predictor import Predictor
 from keras_convnext.serving.quantization import check_quantizable, quantized
 
-INPUT, OUTPUT = "images", "probabilities"
 PACKAGES = ("torch", "onnx", "onnxscript")
 
 
@@ -43,15 +41,12 @@ def write_onnx(
         MissingPackage: If PyTorch, ONNX or, for integers, NNCF is not installed.
     """
     path = Path(path)
-    if path.exists():
-        raise RunError(f"{path} exists already; remove it, or choose another file.")
+    refuse_taken(path)
     if not all(map(find_spec, PACKAGES)):
         raise MissingPackage("PyTorch with onnx and onnxscript, which write ONNX,", "onnx")
-    if calibration is None:
-        write_under("torch", _write, predictor, path)
-    else:
+    if calibration is not None:
         check_quantizable()
-        write_under("torch", _write, predictor, path, calibration=calibration)
+    write_under("torch", _write, predictor, path, calibration=calibration)
 
 
 def _write(predictor: Predictor, path: Path, calibration: np.ndarray | None = None) -> None:
@@ -72,7 +67,7 @@ def _exported(predictor: Predictor):
     class Network(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.classifier = folded(in_float32(predictor.classifier))
+            self.classifier = for_an_engine(predictor.classifier)
 
         def forward(self, images):
             return self.classifier(images, training=False)

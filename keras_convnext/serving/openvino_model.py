@@ -9,15 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_convnext.errors import MissingPackage, RunError
+from keras_convnext.errors import MissingPackage
 from keras_convnext.files import whole_file
-from keras_convnext.serving.folding import folded
+from keras_convnext.serving.engine import INPUT, OUTPUT, for_an_engine, refuse_taken
 from keras_convnext.serving.handover import write_under
-from keras_convnext.serving.precision import in_float32
 from keras_convnext.serving.predictor import Predictor
 from keras_convnext.serving.quantization import check_quantizable, quantized
 
-INPUT, OUTPUT = "images", "probabilities"
 PACKAGES = ("tensorflow", "openvino")
 
 
@@ -45,15 +43,12 @@ def write_openvino(
     """
     path = Path(path)
     for file in (path, path.with_suffix(".bin")):
-        if file.exists():
-            raise RunError(f"{file} exists already; remove it, or choose another file.")
+        refuse_taken(file)
     if not all(map(find_spec, PACKAGES)):
         raise MissingPackage("OpenVINO, with TensorFlow whose graphs it reads,", "openvino")
-    if calibration is None:
-        write_under("tensorflow", _write, predictor, path)
-    else:
+    if calibration is not None:
         check_quantizable()
-        write_under("tensorflow", _write, predictor, path, calibration=calibration)
+    write_under("tensorflow", _write, predictor, path, calibration=calibration)
 
 
 def _write(predictor: Predictor, path: Path, calibration: np.ndarray | None = None) -> None:
@@ -73,7 +68,7 @@ def _converted(predictor: Predictor):
     import openvino
     import tensorflow as tf
 
-    classifier = folded(in_float32(predictor.classifier))
+    classifier = for_an_engine(predictor.classifier)
     size = predictor.preprocessor.image_size
 
     @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.float32, INPUT)])

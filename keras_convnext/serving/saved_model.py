@@ -11,7 +11,8 @@ from pathlib import Path
 
 import keras
 
-from keras_convnext.errors import MissingPackage, RunError
+from keras_convnext.errors import MissingPackage
+from keras_convnext.serving.engine import refuse_taken
 from keras_convnext.serving.handover import write_under
 from keras_convnext.serving.predictor import Predictor
 
@@ -35,8 +36,7 @@ def write_saved_model(predictor: Predictor, path: str | Path) -> None:
         MissingPackage: If TensorFlow is not installed.
     """
     path = Path(path)
-    if path.exists():
-        raise RunError(f"{path} exists already; remove it, or choose another directory.")
+    refuse_taken(path, "directory")
     if find_spec("tensorflow") is None:
         raise MissingPackage("TensorFlow, which writes a SavedModel,", "tensorflow")
     write_under("tensorflow", _write, predictor, path)
