@@ -38,14 +38,16 @@ from keras_convnext.benchmark.machine import describe_machine
 from keras_convnext.benchmark.torchvision_operations import make_torchvision_importable
 from keras_convnext.data.sources import load_splits
 from keras_convnext.runtime import describe_python
-from keras_convnext.serving import onnx_model, openvino_model
+from keras_convnext.serving.onnx_model import write_onnx
+from keras_convnext.serving.openvino_model import write_openvino
 from keras_convnext.serving.quantization import quantized
 from keras_convnext.training.run_directory import RunDirectory
 
 RESULT = Path(__file__).parent / "results" / "deployed.json"
 RECIPE = Path(__file__).parent.parent / "recipes/quickstart/digits.yaml"
 SIZE = 224
-# What each engine can compute in, by the file it reads.
+# The form of the exported file that an engine reads, and its suffix.
+FORMS = {"ONNX Runtime": ("onnx", ".onnx"), "OpenVINO": ("openvino", ".xml")}
 CASES = (
     ("ONNX Runtime", "float32"),
     ("ONNX Runtime", "int8"),
@@ -67,7 +69,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
-        run = arguments.run or keras_convnext.train(RECIPE, folder / "digits")[0].path
+        run = arguments.run or keras_convnext.train(RECIPE, folder / "run")[0].path
         document = {
             "benchmark": "deployed",
             "date": date.today().isoformat(),
@@ -86,14 +88,15 @@ def main() -> None:
 
 def speed(name: str, rounds: int, folder: Path) -> list[dict]:
     """Returns the medians of ours and timm's in every case."""
-    ours, timms = export_ours(name, folder / "ours"), export_timms(name, folder / "timm")
+    export_ours(name, folder / "ours")
+    export_timms(name, folder / "timm")
     rows = []
     for batch_size in (8, 1):
         images = photographs(batch_size)
         for engine, precision in CASES:
             calls = {
-                "ours": runner(engine, precision, ours[engine, precision]),
-                "timm": runner(engine, precision, timms[engine, precision]),
+                who: runner(engine, precision, file_of(engine, precision, folder / who))
+                for who in ("ours", "timm")
             }
             inputs = {"ours": images, "timm": as_timm_takes_them(images)}
             medians = alternate(calls, inputs, rounds)
@@ -111,21 +114,20 @@ def speed(name: str, rounds: int, folder: Path) -> list[dict]:
     return rows
 
 
-def export_ours(name: str, folder: Path) -> dict[tuple[str, str], Path]:
+def file_of(engine: str, precision: str, folder: Path) -> Path:
+    """Returns the file in `folder` that an engine reads to compute in a precision."""
+    stored = "int8" if precision == "int8" else "float32"  # bfloat16 is the engine's own choice
+    return folder / f"{stored}{FORMS[engine][1]}"
+
+
+def export_ours(name: str, folder: Path) -> None:
     predictor = Predictor.of_model(keras_convnext.create_model(name, input_shape=(SIZE, SIZE, 3)))
-    files = {}
-    for engine, write, suffix in (
-        ("ONNX Runtime", onnx_model.write_onnx, ".onnx"),
-        ("OpenVINO", openvino_model.write_openvino, ".xml"),
-    ):
-        for precision, calibration in (("float32", None), ("int8", photographs(30))):
-            files[engine, precision] = folder / f"{precision}{suffix}"
-            write(predictor, files[engine, precision], calibration)
-    files["OpenVINO", "bfloat16"] = files["OpenVINO", "float32"]  # the engine's own choice
-    return files
+    for precision, calibration in (("float32", None), ("int8", photographs(30))):
+        write_onnx(predictor, file_of("ONNX Runtime", precision, folder), calibration)
+        write_openvino(predictor, file_of("OpenVINO", precision, folder), calibration)
 
 
-def export_timms(name: str, folder: Path) -> dict[tuple[str, str], Path]:
+def export_timms(name: str, folder: Path) -> None:
     make_torchvision_importable()
     import timm
 
@@ -150,14 +152,6 @@ def export_timms(name: str, folder: Path) -> dict[tuple[str, str], Path]:
     integers = quantized(onnx.load(folder / "float32.onnx"), "images", calibration)
     onnx.save(integers, folder / "int8.onnx")
     openvino.save_model(quantized(converted, "images", calibration), folder / "int8.xml")
-    suffixes = {"ONNX Runtime": ".onnx", "OpenVINO": ".xml"}
-    files = {
-        (engine, precision): folder / f"{precision}{suffix}"
-        for engine, suffix in suffixes.items()
-        for precision in ("float32", "int8")
-    }
-    files["OpenVINO", "bfloat16"] = files["OpenVINO", "float32"]
-    return files
 
 
 def photographs(count: int) -> np.ndarray:
@@ -208,13 +202,9 @@ def accuracy(run: Path, folder: Path) -> list[dict]:
     expected = predictor.classifier.predict(images, verbose=0)
     rows = [figures("Keras", "float32", expected, expected, validation.labels)]
     for engine, precision in CASES:
-        format, suffix = {"ONNX Runtime": ("onnx", ".onnx"), "OpenVINO": ("openvino", ".xml")}[
-            engine
-        ]
-        stored = "int8" if precision == "int8" else "float32"
-        path = folder / f"digits_{stored}{suffix}"
+        path = file_of(engine, precision, folder / "digits")
         if not path.exists():
-            keras_convnext.export(run, path, format, precision=stored)
+            keras_convnext.export(run, path, FORMS[engine][0], precision=path.stem)
         found = runner(engine, precision, path)(images)
         rows.append(figures(engine, precision, found, expected, validation.labels))
     return rows

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from keras_convnext.kernels.jax_scheduling import zero_known_after
+from keras_convnext.kernels.jax_sums import exact, sum_of_rows
 
 
 @jax.custom_vjp
@@ -20,19 +21,18 @@ def depthwise_conv2d(inputs, kernel, bias=None):
 
 def _shifted_sum(inputs, kernel):
     height, width = inputs.shape[1:3]
-    exact = _exact(inputs)
     padded = _pad(inputs, kernel)
-    kernel = kernel[..., 0].astype(exact)
+    kernel = kernel[..., 0].astype(exact(inputs))
 
     # A loop over the images keeps the sum apart: XLA would otherwise work it out again in every
     # operation that takes it.
     def convolve_image(number, outputs):
         image = jax.lax.dynamic_index_in_dim(padded, number, keepdims=True)
-        total = jnp.zeros((1, *inputs.shape[1:]), exact)
+        total = jnp.zeros((1, *inputs.shape[1:]), kernel.dtype)
         for row in range(kernel.shape[0]):
             for column in range(kernel.shape[1]):
                 shifted = image[:, row : row + height, column : column + width]
-                total += shifted.astype(exact) * kernel[row, column]
+                total += shifted.astype(kernel.dtype) * kernel[row, column]
         return jax.lax.dynamic_update_slice_in_dim(
             outputs, total.astype(inputs.dtype), number, axis=0
         )
@@ -46,32 +46,28 @@ def _forward(inputs, kernel, bias):
 
 def _backward(saved, output_gradient):
     inputs, kernel, bias = saved
-    bias_gradient = None
-    if bias is not None:
-        total = jnp.sum(output_gradient, axis=(0, 1, 2), dtype=_exact(inputs))
-        bias_gradient = total.astype(bias.dtype)
+    bias_gradient = None if bias is None else sum_of_rows(output_gradient, bias.dtype)
     flipped = jnp.flip(kernel, axis=(0, 1))
     input_gradient = _shifted_sum(output_gradient, flipped)
     return input_gradient, _kernel_gradient(inputs, kernel, output_gradient), bias_gradient
 
 
 def _kernel_gradient(inputs, kernel, output_gradient):
-    exact = _exact(inputs)
     padded = _pad(inputs + zero_known_after(output_gradient), kernel)
-    output_gradient = output_gradient.astype(exact)
+    output_gradient = output_gradient.astype(exact(inputs))
     columns = kernel.shape[1]
 
     # A loop rather than an unrolled sum: unrolled, XLA fuses the taps into one slow reduction.
     def gradient_of_tap(tap, gradient):
         row, column = tap // columns, tap % columns
         start = (0, row, column, 0)
-        shifted = jax.lax.dynamic_slice(padded, start, inputs.shape).astype(exact)
-        tap_gradient = jnp.sum(shifted * output_gradient, axis=(0, 1, 2))
+        shifted = jax.lax.dynamic_slice(padded, start, inputs.shape)
+        tap_gradient = jnp.sum(shifted.astype(exact(inputs)) * output_gradient, axis=(0, 1, 2))
         return jax.lax.dynamic_update_index_in_dim(gradient, tap_gradient, tap, axis=0)
 
     taps = kernel.shape[0] * columns
     gradient = jax.lax.fori_loop(
-        0, taps, gradient_of_tap, jnp.zeros((taps, kernel.shape[2]), exact)
+        0, taps, gradient_of_tap, jnp.zeros((taps, kernel.shape[2]), exact(inputs))
     )
     return gradient.reshape(kernel.shape).astype(kernel.dtype)
 
@@ -79,10 +75,6 @@ def _kernel_gradient(inputs, kernel, output_gradient):
 def _pad(inputs, kernel):
     rows, columns = kernel.shape[0] // 2, kernel.shape[1] // 2
     return jnp.pad(inputs, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
-
-
-def _exact(inputs):
-    return jnp.promote_types(inputs.dtype, jnp.float32)
 
 
 depthwise_conv2d.defvjp(_forward, _backward)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from keras_convnext.kernels.jax_scheduling import zero_known_after
+from keras_convnext.kernels.jax_sums import exact, sum_of_rows
 from keras_convnext.kernels.layer_norm import reference
 
 
@@ -21,19 +22,16 @@ def _forward(inputs, gamma, beta, epsilon, training):
 
 def _backward(epsilon, training, saved, output_gradient):
     inputs, gamma, beta = saved
-    exact = jnp.promote_types(inputs.dtype, jnp.float32)
-    output_gradient = output_gradient.astype(exact)
-    normalized, scale = _normalize(
-        inputs.astype(exact) + zero_known_after(output_gradient), epsilon
-    )
+    output_gradient = output_gradient.astype(exact(inputs))
+    zero = zero_known_after(output_gradient)
+    normalized, scale = _normalize(inputs.astype(exact(inputs)) + zero, epsilon)
     gradient = output_gradient * gamma
     mean = jnp.mean(gradient, axis=-1, keepdims=True)
     mean_along = jnp.mean(gradient * normalized, axis=-1, keepdims=True)
-    rows = tuple(range(inputs.ndim - 1))
     return (
         (scale * (gradient - mean - normalized * mean_along)).astype(inputs.dtype),
-        jnp.sum(output_gradient * normalized, axis=rows).astype(gamma.dtype),
-        jnp.sum(output_gradient, axis=rows).astype(beta.dtype),
+        sum_of_rows(output_gradient * normalized, gamma.dtype),
+        sum_of_rows(output_gradient, beta.dtype),
     )
 
 

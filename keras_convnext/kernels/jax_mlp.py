@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.scipy.stats import norm
 
 from keras_convnext.kernels.jax_scheduling import zero_known_after
+from keras_convnext.kernels.jax_sums import exact, sum_of_rows
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
@@ -34,10 +35,10 @@ def _backward(training, saved, output_gradient):
     return (
         hidden_gradient @ kernel_1.T,
         _product_gradient(inputs, hidden_gradient),
-        _sum(hidden_gradient, bias_1),
+        sum_of_rows(hidden_gradient, bias_1.dtype),
         # The other way round XLA would transpose the hidden units, one by one.
         _product_gradient(output_gradient, _gelu(hidden)).T,
-        _sum(output_gradient, bias_2),
+        sum_of_rows(output_gradient, bias_2.dtype),
     )
 
 
@@ -46,29 +47,19 @@ def _gelu(x):
 
 
 def _gelu_derivative(x):
-    exact = x.astype(_exact(x))
-    return (_cumulative(x) + exact * norm.pdf(exact)).astype(x.dtype)
+    y = x.astype(exact(x))
+    return (_cumulative(x) + y * norm.pdf(y)).astype(x.dtype)
 
 
 def _cumulative(x):
     """The normal distribution's cumulative function."""
-    return (0.5 * (1 + jax.lax.erf(x.astype(_exact(x)) * 0.5**0.5))).astype(x.dtype)
+    return (0.5 * (1 + jax.lax.erf(x.astype(exact(x)) * 0.5**0.5))).astype(x.dtype)
 
 
 def _product_gradient(inputs, output_gradient):
     """The gradient of `inputs @ kernel` for the kernel."""
     axes = tuple(range(inputs.ndim - 1))
     return jnp.tensordot(inputs, output_gradient, (axes, axes))
-
-
-def _sum(output_gradient, bias):
-    axes = tuple(range(output_gradient.ndim - 1))
-    total = jnp.sum(output_gradient, axis=axes, dtype=_exact(output_gradient))
-    return total.astype(bias.dtype)
-
-
-def _exact(x):
-    return jnp.promote_types(x.dtype, jnp.float32)
 
 
 mlp.defvjp(_forward, _backward)
