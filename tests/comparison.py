@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import pytest
 
+from keras_convnext.layers.initializers import Normal
+
 
 def relative_error(actual, expected):
     """Returns the largest difference, relative to the largest expected value."""
@@ -16,9 +18,9 @@ def relative_error(actual, expected):
 
 @contextlib.contextmanager
 def zeros_for_random_values():
-    """Kernels start at 0 inside: they are about to be replaced, and JAX is slow to draw them."""
+    """Kernels start at 0 inside: they are about to be replaced, and drawing them takes time."""
     with pytest.MonkeyPatch.context() as patch:
-        for initializer in (keras.initializers.RandomNormal, keras.initializers.VarianceScaling):
+        for initializer in (Normal, keras.initializers.VarianceScaling):
             patch.setattr(
                 initializer, "__call__", lambda self, shape, dtype=None: np.zeros(shape, dtype)
             )
