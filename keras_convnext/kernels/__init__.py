@@ -3,3 +3,4 @@
 from keras_convnext.kernels.depthwise_conv2d import depthwise_conv2d as depthwise_conv2d
 from keras_convnext.kernels.layer_norm import layer_norm as layer_norm
 from keras_convnext.kernels.mlp import mlp as mlp
+from keras_convnext.kernels.patch_conv2d import patch_conv2d as patch_conv2d

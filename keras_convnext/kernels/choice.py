@@ -67,6 +67,27 @@ KERNELS = (
     ),
     Kernel("layer_norm", "jax", "jax_layer_norm", "its gradients keep less in memory"),
     Kernel("layer_norm", "torch", "torch_layer_norm", "half precision is not cast there and back"),
+    Kernel(
+        "patch_conv2d",
+        "tensorflow",
+        "tensorflow_patch_conv2d",
+        "gradients of products are faster on CPU",
+        on_cpu_only=True,
+    ),
+    Kernel(
+        "patch_conv2d",
+        "jax",
+        "jax_patch_conv2d",
+        "products are faster on CPU",
+        on_cpu_only=True,
+    ),
+    Kernel(
+        "patch_conv2d",
+        "torch",
+        "torch_patch_conv2d",
+        "products are faster on CPU, and nothing is copied to reorder it",
+        on_cpu_only=True,
+    ),
 )
 
 

@@ -9,10 +9,16 @@ those before GELU are kept alone, and GELU is taken again where PyTorch would ha
 The tensor it is put into serves for its gradient as well, which saves time beside.
 """
 
-import functools
+import math
 
 import torch
 from torch.nn.functional import gelu, linear
+
+from keras_convnext.kernels.torch_product import product
+
+# Where no gradients are asked for, no more hidden units are held at a time than stay in the cache.
+# Memory beyond 32 MiB comes from the system anew at every call, which took as long as a product.
+BYTES_OF_HIDDEN_UNITS = 8 * 2**20
 
 
 def mlp(inputs, kernel_1, bias_1, kernel_2, bias_2, training: bool = False):
@@ -23,7 +29,15 @@ def mlp(inputs, kernel_1, bias_1, kernel_2, bias_2, training: bool = False):
         return _WithOwnGradients.apply(inputs, kernel_1, bias_1, kernel_2, bias_2)
     if torch.is_grad_enabled():
         return _differentiable(inputs, kernel_1, bias_1, kernel_2, bias_2)
-    return _product(_product(inputs, kernel_1, bias_1, with_gelu=True), kernel_2, bias_2)
+    rows = _rows(inputs)
+    size = rows.shape[0] * kernel_1.shape[1] * rows.element_size()
+    count = math.ceil(size / BYTES_OF_HIDDEN_UNITS) if rows.device.type == "cpu" else 1
+    parts = [
+        product(product(part, kernel_1, bias_1, with_gelu=True), kernel_2, bias_2)
+        for part in rows.chunk(max(count, 1))
+    ]
+    outputs = parts[0] if len(parts) == 1 else torch.cat(parts)
+    return outputs.view(inputs.shape)
 
 
 def _differentiable(inputs, kernel_1, bias_1, kernel_2, bias_2):
@@ -33,9 +47,9 @@ def _differentiable(inputs, kernel_1, bias_1, kernel_2, bias_2):
 class _WithOwnGradients(torch.autograd.Function):
     @staticmethod
     def forward(ctx, inputs, kernel_1, bias_1, kernel_2, bias_2):
-        hidden = _product(inputs, kernel_1, bias_1)
+        hidden = product(inputs, kernel_1, bias_1)
         ctx.save_for_backward(inputs, kernel_1, bias_1, kernel_2, bias_2, hidden)
-        return _product(gelu(hidden), kernel_2, bias_2)
+        return product(gelu(hidden), kernel_2, bias_2)
 
     @staticmethod
     def backward(ctx, output_gradient):
@@ -50,7 +64,7 @@ class _WithOwnGradients(torch.autograd.Function):
         hidden_gradient = torch.mm(output_gradient, kernel_2.t(), out=activated)
         torch.ops.aten.gelu_backward.grad_input(hidden_gradient, hidden, grad_input=hidden_gradient)
         return (
-            _product(hidden_gradient, kernel_1.t()).view(inputs.shape),
+            product(hidden_gradient, kernel_1.t()).view(inputs.shape),
             rows.t() @ hidden_gradient if kernel_1_needs else None,
             hidden_gradient.sum(0),
             kernel_2_gradient,
@@ -63,25 +77,6 @@ def _differentiable_gradients(arguments, output_gradient, needed):
     outputs = _differentiable(*arguments)
     gradients = iter(torch.autograd.grad(outputs, wanted, output_gradient, create_graph=True))
     return tuple(next(gradients) if need else None for need in needed)
-
-
-def _product(inputs, kernel, bias=None, with_gelu=False):
-    """Returns `inputs @ kernel + bias`, or GELU of it; without gradients."""
-    if inputs.device.type == "cpu" and inputs.dtype in _dtypes_of_onednn() and inputs.numel():
-        activation: tuple[str, list, str] = ("gelu", [], "none") if with_gelu else ("none", [], "")
-        return torch.ops.mkldnn._linear_pointwise(inputs, kernel.t(), bias, *activation)
-    outputs = linear(inputs, kernel.t(), bias)
-    return gelu(outputs) if with_gelu else outputs
-
-
-@functools.cache
-def _dtypes_of_onednn() -> frozenset[torch.dtype]:
-    if not torch.backends.mkldnn.is_available():
-        return frozenset()
-    dtypes = [torch.float32]
-    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        dtypes.append(torch.bfloat16)
-    return frozenset(dtypes)
 
 
 def _rows(tensor):

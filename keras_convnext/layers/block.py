@@ -91,12 +91,13 @@ class Block(keras.layers.Layer):
         )
 
     def call(self, inputs, training=False):
-        x = self.depthwise_conv(inputs)
+        # Past `__call__`, which on PyTorch takes as long as what these layers do to one image.
+        x = self.depthwise_conv.call(inputs)
         x = kernels.layer_norm(self.norm, x, training)
         x = kernels.mlp(self.pointwise_conv_1, self.pointwise_conv_2, x, training)
         if self.layer_scale is not None:
-            x = self.layer_scale(x)
-        x = self.stochastic_depth(x, training=training)
+            x = self.layer_scale.call(x)
+        x = self.stochastic_depth.call(x, training=training)
         return inputs + x
 
     def compute_output_shape(self, input_shape):

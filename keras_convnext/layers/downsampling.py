@@ -47,7 +47,8 @@ class Downsampling(keras.layers.Layer):
         self.conv.build(input_shape)
 
     def call(self, inputs, training=False):
-        return self.conv(kernels.layer_norm(self.norm, inputs, training))
+        x = kernels.layer_norm(self.norm, inputs, training)
+        return kernels.patch_conv2d(self.conv, x, training)
 
     def compute_output_shape(self, input_shape):
         return self.conv.compute_output_shape(input_shape)

@@ -54,7 +54,7 @@ class Stem(keras.layers.Layer):
             self.norm.build(self.conv.compute_output_shape(input_shape))
 
     def call(self, inputs, training=False):
-        x = self.conv(inputs)
+        x = kernels.patch_conv2d(self.conv, inputs, training)
         return x if self.norm is None else kernels.layer_norm(self.norm, x, training)
 
     def compute_output_shape(self, input_shape):

@@ -11,16 +11,22 @@ from keras_convnext.kernels import choice
 
 BACKEND = keras.backend.backend()
 TAKEN = {
-    "tensorflow": {"mlp": "tensorflow_mlp", "layer_norm": "tensorflow_layer_norm"},
+    "tensorflow": {
+        "mlp": "tensorflow_mlp",
+        "layer_norm": "tensorflow_layer_norm",
+        "patch_conv2d": "tensorflow_patch_conv2d",
+    },
     "jax": {
         "mlp": "jax_mlp",
         "depthwise_conv2d": "jax_depthwise_conv2d",
         "layer_norm": "jax_layer_norm",
+        "patch_conv2d": "jax_patch_conv2d",
     },
     "torch": {
         "mlp": "torch_mlp",
         "depthwise_conv2d": "torch_depthwise_conv2d",
         "layer_norm": "torch_layer_norm",
+        "patch_conv2d": "torch_patch_conv2d",
     },
 }[BACKEND]
 
@@ -35,7 +41,7 @@ def reference():
     """Stands for an operation's reference."""
 
 
-@pytest.mark.parametrize("operation", ["depthwise_conv2d", "layer_norm", "mlp"])
+@pytest.mark.parametrize("operation", ["depthwise_conv2d", "layer_norm", "mlp", "patch_conv2d"])
 def test_each_backend_takes_its_own_kernels_on_a_processor(operation, monkeypatch):
     monkeypatch.setattr(choice, "_device_is_cpu", lambda backend: True)
     chosen = choice.fastest(operation, reference, kernel_size=7)
