@@ -10,11 +10,9 @@ import math
 import jax
 import jax.numpy as jnp
 
+from keras_convnext.kernels.jax_parts import count_in_the_cache
 from keras_convnext.kernels.jax_scheduling import zero_known_after
 from keras_convnext.kernels.jax_sums import exact, sum_of_rows
-
-# Measured on one processor: twice as much, or half, took longer for every size of image.
-BYTES_IN_THE_CACHE = 5 * 2**19
 
 
 @jax.custom_vjp
@@ -60,7 +58,8 @@ def _backward(saved, output_gradient):
 def _kernel_gradient(inputs, kernel, output_gradient):
     inputs += zero_known_after(output_gradient)
     # Every tap goes over all pixels, so no more images are taken at a time than stay in the cache.
-    count = _images_in_the_cache(inputs)
+    batch, *size = inputs.shape
+    count = count_in_the_cache(batch, math.prod(size) * exact(inputs).itemsize)
     groups = (x.reshape(-1, count, *x.shape[1:]) for x in (inputs, output_gradient))
 
     def add_gradient_of_group(total, group):
@@ -68,13 +67,6 @@ def _kernel_gradient(inputs, kernel, output_gradient):
 
     nothing = jnp.zeros(kernel.shape, exact(inputs))
     return jax.lax.scan(add_gradient_of_group, nothing, tuple(groups))[0].astype(kernel.dtype)
-
-
-def _images_in_the_cache(inputs):
-    """Returns how many images to take at a time: a part of the batch without remainder."""
-    batch, *size = inputs.shape
-    fitting = BYTES_IN_THE_CACHE // (math.prod(size) * exact(inputs).itemsize)
-    return next((n for n in range(min(batch, fitting), 1, -1) if batch % n == 0), 1)
 
 
 def _exact_kernel_gradient(kernel_shape, inputs, output_gradient):

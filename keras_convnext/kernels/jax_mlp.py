@@ -2,15 +2,18 @@
 
 JAX would keep GELU's result and its derivative's parts for the gradients, each four times as wide
 as the block. Here the hidden units before the bias are kept, and the rest is computed again: cheap
-beside the products, and less to write and read.
+beside the products, and less to write and read. The rows are taken in parts: XLA goes over all
+hidden units for each product, and they would not stay in the processor's cache.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 from jax.scipy.stats import norm
 
+from keras_convnext.kernels.jax_parts import count_in_the_cache
 from keras_convnext.kernels.jax_scheduling import zero_known_after
 from keras_convnext.kernels.jax_sums import exact, sum_of_rows
 
@@ -18,28 +21,55 @@ from keras_convnext.kernels.jax_sums import exact, sum_of_rows
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
 def mlp(inputs, kernel_1, bias_1, kernel_2, bias_2, training: bool = False):
     """Same arguments and result as `kernels.mlp.reference`."""
-    return _forward(inputs, kernel_1, bias_1, kernel_2, bias_2, training)[0]
+
+    def outputs_of(rows):
+        return _gelu(rows @ kernel_1 + bias_1) @ kernel_2 + bias_2
+
+    return jax.lax.map(outputs_of, _parts(inputs, kernel_1)).reshape(inputs.shape)
 
 
 def _forward(inputs, kernel_1, bias_1, kernel_2, bias_2, training):
-    product = inputs @ kernel_1
-    outputs = _gelu(product + bias_1) @ kernel_2 + bias_2
-    return outputs, (inputs, kernel_1, bias_1, product, kernel_2, bias_2)
+    def product_and_outputs_of(rows):
+        product = rows @ kernel_1
+        return product, _gelu(product + bias_1) @ kernel_2 + bias_2
+
+    products, outputs = jax.lax.map(product_and_outputs_of, _parts(inputs, kernel_1))
+    return outputs.reshape(inputs.shape), (inputs, kernel_1, bias_1, products, kernel_2, bias_2)
 
 
 def _backward(training, saved, output_gradient):
-    inputs, kernel_1, bias_1, product, kernel_2, bias_2 = saved
+    inputs, kernel_1, bias_1, products, kernel_2, bias_2 = saved
     zero = zero_known_after(output_gradient)
-    inputs, hidden = inputs + zero, product + (bias_1 + zero)
-    hidden_gradient = output_gradient @ kernel_2.T * _gelu_derivative(hidden)
-    return (
-        hidden_gradient @ kernel_1.T,
-        _product_gradient(inputs, hidden_gradient),
-        sum_of_rows(hidden_gradient, bias_1.dtype),
-        # The other way round XLA would transpose the hidden units, one by one.
-        _product_gradient(output_gradient, _gelu(hidden)).T,
-        sum_of_rows(output_gradient, bias_2.dtype),
-    )
+
+    def add_gradients_of_part(totals, part):
+        inputs, product, output_gradient = part
+        hidden = product + (bias_1 + zero)
+        hidden_gradient = output_gradient @ kernel_2.T * _gelu_derivative(hidden)
+        gradients = (
+            _product_gradient(inputs + zero, hidden_gradient),
+            sum_of_rows(hidden_gradient, exact(bias_1)),
+            # The other way round XLA would transpose the hidden units, one by one.
+            _product_gradient(output_gradient, _gelu(hidden)).T,
+            sum_of_rows(output_gradient, exact(bias_2)),
+        )
+        totals = [total + gradient for total, gradient in zip(totals, gradients, strict=True)]
+        return totals, hidden_gradient @ kernel_1.T
+
+    weights = (kernel_1, bias_1, kernel_2, bias_2)
+    nothing = [jnp.zeros(weight.shape, exact(weight)) for weight in weights]
+    parts = (_parts(inputs, kernel_1), products, _parts(output_gradient, kernel_1))
+    totals, input_gradients = jax.lax.scan(add_gradients_of_part, nothing, parts)
+    gradients = (x.astype(weight.dtype) for x, weight in zip(totals, weights, strict=True))
+    return input_gradients.reshape(inputs.shape), *gradients
+
+
+def _parts(x, kernel):
+    """Returns the rows of `x` in parts of equal size, whose hidden units stay in the cache."""
+    channels, hidden = kernel.shape
+    rows = math.prod(x.shape[:-1])
+    # With fewer rows, what each part reads of the weights would not be little beside its units.
+    count = count_in_the_cache(rows, hidden * x.dtype.itemsize, at_least=2 * hidden)
+    return x.reshape(-1, count, channels) if rows else x.reshape(1, 0, channels)
 
 
 def _gelu(x):
@@ -58,8 +88,7 @@ def _cumulative(x):
 
 def _product_gradient(inputs, output_gradient):
     """The gradient of `inputs @ kernel` for the kernel."""
-    axes = tuple(range(inputs.ndim - 1))
-    return jnp.tensordot(inputs, output_gradient, (axes, axes))
+    return jnp.matmul(inputs.T, output_gradient, preferred_element_type=exact(inputs))
 
 
 mlp.defvjp(_forward, _backward)

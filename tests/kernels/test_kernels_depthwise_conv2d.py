@@ -86,22 +86,6 @@ def test_gives_the_same_with_and_without_jit():
     assert largest_relative_error(compiled(*problem), kernels.depthwise_conv2d(*problem)) < 1e-6
 
 
-@only_jax
-@pytest.mark.parametrize(("images_that_fit", "taken"), [(0, 1), (3, 3), (4, 3), (6, 6), (9, 6)])
-def test_gradients_are_added_up_over_parts_of_the_batch(monkeypatch, images_that_fit, taken):
-    module = importlib.import_module("keras_convnext.kernels.jax_depthwise_conv2d")
-    shape = (6, 5, 4, 2)
-    monkeypatch.setattr(module, "BYTES_IN_THE_CACHE", images_that_fit * 5 * 4 * 2 * 4)
-    assert module._images_in_the_cache(ops.zeros(shape)) == taken
-    compare_with_reference(
-        module.depthwise_conv2d,
-        dispatch.reference,
-        [shape, (3, 3, 2, 1), (2,), shape],
-        "float32",
-        1e-5,
-    )
-
-
 @pytest.mark.skipif(BACKEND != "torch", reason="torch.compile exists on PyTorch only")
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_torch_compile_takes_every_image_size():

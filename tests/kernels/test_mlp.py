@@ -51,14 +51,6 @@ def test_values_equal_the_reference_where_no_gradients_are_asked_for(size, dtype
     compare_values_with_reference(kernel, reference, shapes(size)[:-1], dtype, tolerance)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="PyTorch's kernel works in parts")
-@pytest.mark.parametrize("rows_that_fit", [1, 5, 41, 42, 1000])
-def test_values_in_parts_equal_the_reference(monkeypatch, rows_that_fit):
-    module = importlib.import_module("keras_convnext.kernels.torch_mlp")
-    monkeypatch.setattr(module, "BYTES_OF_HIDDEN_UNITS", rows_that_fit * 11 * 4)
-    compare_values_with_reference(module.mlp, reference, shapes((2, 3, 7))[:-1], "float32", 2e-6)
-
-
 def test_no_rows_give_no_rows():
     with without_gradients():
         result = fastest("mlp", reference)(*random_tensors(shapes((0, 3, 3)))[:-1])

@@ -1,0 +1,91 @@
+"""Kernels that work in parts of the batch, which the small shapes of other tests would not need."""
+
+import importlib
+
+import keras
+import pytest
+from gradients import compare_values_with_reference, compare_with_reference
+
+from keras_convnext import kernels
+
+BACKEND = keras.backend.backend()
+only_jax = pytest.mark.skipif(BACKEND != "jax", reason="these are JAX's kernels")
+FLOAT = 4  # bytes
+
+
+def module(name):
+    return importlib.import_module(f"{kernels.__name__}.{name}")
+
+
+@pytest.fixture
+def cache_of(monkeypatch):
+    """Returns a function that changes what JAX's kernels take for the size of the cache."""
+    import jax
+
+    def change(size):
+        jax.clear_caches()
+        monkeypatch.setattr(module("jax_parts"), "BYTES_IN_THE_CACHE", size)
+
+    yield change
+    jax.clear_caches()
+
+
+@only_jax
+@pytest.mark.parametrize(
+    ("count", "fitting", "at_least", "taken"),
+    [
+        (6, 6, 1, 6),
+        (6, 100, 1, 6),
+        (6, 5, 1, 3),
+        (6, 0, 1, 1),
+        (7, 3, 1, 1),
+        (12, 2, 4, 4),
+        (7 * 11, 10, 1, 7),
+        (7 * 11, 6, 1, 77),  # a part of one would be too small, and none is between
+    ],
+)
+def test_parts_leave_no_remainder_and_come_near_to_the_cache(
+    cache_of, count, fitting, at_least, taken
+):
+    cache_of(fitting * 100)
+    assert module("jax_parts").count_in_the_cache(count, 100, at_least) == taken
+
+
+@only_jax
+@pytest.mark.parametrize("images_that_fit", [0, 3, 4, 6])
+def test_a_convolutions_gradients_are_added_up_over_the_parts(cache_of, images_that_fit):
+    cache_of(images_that_fit * 5 * 4 * 2 * FLOAT)
+    images = (6, 5, 4, 2)
+    compare_with_reference(
+        module("jax_depthwise_conv2d").depthwise_conv2d,
+        module("depthwise_conv2d").reference,
+        [images, (3, 3, 2, 1), (2,), images],
+        "float32",
+        1e-5,
+    )
+
+
+# 42 rows; no fewer are taken at a time than twice the 7 hidden units.
+@only_jax
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-6), ("bfloat16", 2e-2)])
+@pytest.mark.parametrize("rows_that_fit", [0, 41])
+def test_dense_layers_gradients_are_added_up_over_the_parts(
+    cache_of, rows_that_fit, dtype, tolerance
+):
+    cache_of(rows_that_fit * 7 * FLOAT)
+    compare_with_reference(module("jax_mlp").mlp, module("mlp").reference, DENSE, dtype, tolerance)
+    compare_values_with_reference(
+        module("jax_mlp").mlp, module("mlp").reference, DENSE[:-1], dtype, tolerance
+    )
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="this is PyTorch's kernel")
+@pytest.mark.parametrize("rows_that_fit", [1, 5, 41, 42, 1000])
+def test_dense_layers_values_in_parts_are_put_together(monkeypatch, rows_that_fit):
+    kernel = module("torch_mlp")
+    monkeypatch.setattr(kernel, "BYTES_OF_HIDDEN_UNITS", rows_that_fit * 7 * FLOAT)
+    compare_values_with_reference(kernel.mlp, module("mlp").reference, DENSE[:-1], "float32", 2e-6)
+
+
+# Inputs, both layers' weights, and the result.
+DENSE = [(2, 3, 7, 3), (3, 7), (7,), (7, 3), (3,), (2, 3, 7, 3)]
