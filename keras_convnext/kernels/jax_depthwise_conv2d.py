@@ -10,7 +10,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from keras_convnext.kernels.jax_parts import count_in_the_cache
+from keras_convnext.kernels.jax_parts import count_in_the_cache, in_parts
 from keras_convnext.kernels.jax_scheduling import zero_known_after
 from keras_convnext.kernels.jax_sums import exact, sum_of_rows
 
@@ -60,7 +60,7 @@ def _kernel_gradient(inputs, kernel, output_gradient):
     # Every tap goes over all pixels, so no more images are taken at a time than stay in the cache.
     batch, *size = inputs.shape
     count = count_in_the_cache(batch, math.prod(size) * exact(inputs).itemsize)
-    groups = (x.reshape(-1, count, *x.shape[1:]) for x in (inputs, output_gradient))
+    groups = (in_parts(x, count) for x in (inputs, output_gradient))
 
     def add_gradient_of_group(total, group):
         return total + _exact_kernel_gradient(kernel.shape, *group), None

@@ -7,13 +7,12 @@ hidden units for each product, and they would not stay in the processor's cache.
 """
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
 from jax.scipy.stats import norm
 
-from keras_convnext.kernels.jax_parts import count_in_the_cache
+from keras_convnext.kernels.jax_parts import count_in_the_cache, in_parts
 from keras_convnext.kernels.jax_scheduling import zero_known_after
 from keras_convnext.kernels.jax_sums import exact, sum_of_rows
 
@@ -66,10 +65,10 @@ def _backward(training, saved, output_gradient):
 def _parts(x, kernel):
     """Returns the rows of `x` in parts of equal size, whose hidden units stay in the cache."""
     channels, hidden = kernel.shape
-    rows = math.prod(x.shape[:-1])
+    rows = x.reshape(-1, channels)
     # With fewer rows, what each part reads of the weights would not be little beside its units.
-    count = count_in_the_cache(rows, hidden * x.dtype.itemsize, at_least=2 * hidden)
-    return x.reshape(-1, count, channels) if rows else x.reshape(1, 0, channels)
+    count = count_in_the_cache(rows.shape[0], hidden * x.dtype.itemsize, at_least=2 * hidden)
+    return in_parts(rows, count)
 
 
 def _gelu(x):

@@ -3,10 +3,12 @@
 import importlib
 
 import keras
+import numpy as np
 import pytest
-from gradients import compare_values_with_reference, compare_with_reference
+from gradients import compare_values_with_reference, compare_with_reference, random_tensors
 
 from keras_convnext import kernels
+from keras_convnext.layers import Block
 
 BACKEND = keras.backend.backend()
 only_jax = pytest.mark.skipif(BACKEND != "jax", reason="these are JAX's kernels")
@@ -77,6 +79,19 @@ def test_dense_layers_gradients_are_added_up_over_the_parts(
     compare_values_with_reference(
         module("jax_mlp").mlp, module("mlp").reference, DENSE[:-1], dtype, tolerance
     )
+
+
+@only_jax
+def test_a_batch_whose_size_is_open_is_taken_whole():
+    import jax
+    from jax import export
+
+    block = Block(3)
+    block.build((None, 5, 4, 3))
+    of_any_size = jax.ShapeDtypeStruct(export.symbolic_shape("batch, 5, 4, 3"), "float32")
+    exported = export.export(jax.jit(block))(of_any_size)
+    (images,) = random_tensors([(6, 5, 4, 3)])
+    np.testing.assert_allclose(exported.call(images), block(images), atol=1e-6)
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="this is PyTorch's kernel")
