@@ -1,27 +1,41 @@
 """LayerNorm over the channels: the one signature, and its reference."""
 
+from collections.abc import Callable
+
 import keras
 from keras import ops
 
 from keras_convnext.kernels.choice import fastest
 
 
-def layer_norm(layer: keras.layers.LayerNormalization, inputs, training: bool = False):
+def layer_norm(
+    layer: keras.layers.LayerNormalization,
+    inputs,
+    training: bool = False,
+    kernel: Callable | None = None,
+):
     """Applies a built LayerNorm over the last axis, with scale and offset.
 
     Args:
         layer: The layer.
         inputs: Tensor of shape `(..., channels)`.
         training: Whether gradients will be asked for; they may be in any case.
+        kernel: What `fastest_layer_norm` returned, which a layer asks for when built: a compiler
+            that traces `call` should not meet the choice. `None` asks now.
 
     Returns:
         Tensor of the shape of `inputs`, of the layer's compute dtype.
     """
-    kernel = fastest("layer_norm", reference)
+    kernel = kernel or fastest_layer_norm()
     if kernel is reference:
         return layer(inputs)
     weights = (ops.convert_to_tensor(weight) for weight in (layer.gamma, layer.beta))
     return kernel(inputs, *weights, layer.epsilon, training)
+
+
+def fastest_layer_norm() -> Callable:
+    """Returns the fastest function with the signature of `reference`."""
+    return fastest("layer_norm", reference)
 
 
 def reference(inputs, gamma, beta, epsilon: float, training: bool = False):

@@ -1,12 +1,20 @@
 """A block's two dense layers with GELU between them: the one signature, and its reference."""
 
+from collections.abc import Callable
+
 import keras
 from keras import ops
 
 from keras_convnext.kernels.choice import fastest
 
 
-def mlp(first: keras.layers.Dense, second: keras.layers.Dense, inputs, training: bool = False):
+def mlp(
+    first: keras.layers.Dense,
+    second: keras.layers.Dense,
+    inputs,
+    training: bool = False,
+    kernel: Callable | None = None,
+):
     """Applies two built dense layers, with biases and no activations, and exact GELU between.
 
     Quantized layers compute for themselves.
@@ -16,15 +24,22 @@ def mlp(first: keras.layers.Dense, second: keras.layers.Dense, inputs, training:
         second: The layer back.
         inputs: Tensor of shape `(..., channels)`, of the layers' compute dtype.
         training: Whether gradients will be asked for; they may be in any case.
+        kernel: What `fastest_mlp` returned, which a layer asks for when built: a compiler
+            that traces `call` should not meet the choice. `None` asks now.
 
     Returns:
         Tensor of shape `(..., units of the second layer)`.
     """
-    kernel = fastest("mlp", reference)
+    kernel = kernel or fastest_mlp()
     if kernel is reference or first.quantization_mode or second.quantization_mode:
         return second(ops.gelu(first(inputs), approximate=False))
     weights = (first.kernel, first.bias, second.kernel, second.bias)
     return kernel(inputs, *map(ops.convert_to_tensor, weights), training)
+
+
+def fastest_mlp() -> Callable:
+    """Returns the fastest function with the signature of `reference`."""
+    return fastest("mlp", reference)
 
 
 def reference(inputs, kernel_1, bias_1, kernel_2, bias_2, training: bool = False):

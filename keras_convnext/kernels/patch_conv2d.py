@@ -1,26 +1,37 @@
 """A convolution whose stride is its kernel, as in the stem: one signature, and the reference."""
 
+from collections.abc import Callable
+
 import keras
 from keras import ops
 
 from keras_convnext.kernels.choice import fastest
 
 
-def patch_conv2d(layer: keras.layers.Conv2D, inputs, training: bool = False):
+def patch_conv2d(
+    layer: keras.layers.Conv2D, inputs, training: bool = False, kernel: Callable | None = None
+):
     """Applies a built convolution, with a bias, that takes every pixel once.
 
     Args:
         layer: The layer; its kernel is square, its stride the kernel's side, its padding `"valid"`.
         inputs: Tensor of shape `(batch, height, width, channels)`.
         training: Whether gradients will be asked for; they may be in any case.
+        kernel: What `fastest_patch_conv2d` returned, which a layer asks for when built: a compiler
+            that traces `call` should not meet the choice. `None` asks now.
 
     Returns:
         Tensor of shape `(batch, height // side, width // side, filters)`.
     """
-    kernel = fastest("patch_conv2d", reference)
+    kernel = kernel or fastest_patch_conv2d()
     if kernel is reference:
         return layer(inputs)
     return kernel(inputs, *map(ops.convert_to_tensor, (layer.kernel, layer.bias)), training)
+
+
+def fastest_patch_conv2d() -> Callable:
+    """Returns the fastest function with the signature of `reference`."""
+    return fastest("patch_conv2d", reference)
 
 
 def reference(inputs, kernel, bias, training: bool = False):

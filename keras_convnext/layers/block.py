@@ -72,6 +72,8 @@ class Block(keras.layers.Layer):
         )
 
     def build(self, input_shape):
+        self._layer_norm_kernel = kernels.fastest_layer_norm()
+        self._mlp_kernel = kernels.fastest_mlp()
         channels = input_shape[-1]
         self.pointwise_conv_1 = self._dense(EXPANSION * channels, "pointwise_conv_1")
         self.pointwise_conv_2 = self._dense(channels, "pointwise_conv_2")
@@ -93,8 +95,9 @@ class Block(keras.layers.Layer):
     def call(self, inputs, training=False):
         # Past `__call__`, which on PyTorch takes as long as what these layers do to one image.
         x = self.depthwise_conv.call(inputs)
-        x = kernels.layer_norm(self.norm, x, training)
-        x = kernels.mlp(self.pointwise_conv_1, self.pointwise_conv_2, x, training)
+        x = kernels.layer_norm(self.norm, x, training, self._layer_norm_kernel)
+        dense_layers = self.pointwise_conv_1, self.pointwise_conv_2
+        x = kernels.mlp(*dense_layers, x, training, self._mlp_kernel)
         if self.layer_scale is not None:
             x = self.layer_scale.call(x)
         x = self.stochastic_depth.call(x, training=training)

@@ -1,7 +1,7 @@
 import keras
 from keras import ops
 
-from keras_convnext.kernels.depthwise_conv2d import fastest_depthwise_conv2d
+from keras_convnext import kernels
 
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
@@ -53,8 +53,7 @@ class DepthwiseConv2D(keras.layers.Layer):
         self.bias_initializer = keras.initializers.get(bias_initializer)
 
     def build(self, input_shape):
-        # Chosen once, here: a compiler that traces `call` should not meet the choice.
-        self._convolve = fastest_depthwise_conv2d(self.kernel_size)
+        self._kernel = kernels.fastest_depthwise_conv2d(self.kernel_size)
         channels = input_shape[-1]
         self.kernel = self.add_weight(
             name="kernel",
@@ -70,7 +69,7 @@ class DepthwiseConv2D(keras.layers.Layer):
     def call(self, inputs):
         kernel = ops.convert_to_tensor(self.kernel)
         bias = None if self.bias is None else ops.convert_to_tensor(self.bias)
-        return self._convolve(inputs, kernel, bias)
+        return self._kernel(inputs, kernel, bias)
 
     def compute_output_shape(self, input_shape):
         return input_shape
