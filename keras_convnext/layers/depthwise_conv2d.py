@@ -53,7 +53,7 @@ class DepthwiseConv2D(keras.layers.Layer):
         self.bias_initializer = keras.initializers.get(bias_initializer)
 
     def build(self, input_shape):
-        self._kernel = kernels.fastest_depthwise_conv2d(self.kernel_size)
+        self._convolve = kernels.fastest_depthwise_conv2d(self.kernel_size)
         channels = input_shape[-1]
         self.kernel = self.add_weight(
             name="kernel",
@@ -69,7 +69,7 @@ class DepthwiseConv2D(keras.layers.Layer):
     def call(self, inputs):
         kernel = ops.convert_to_tensor(self.kernel)
         bias = None if self.bias is None else ops.convert_to_tensor(self.bias)
-        return self._kernel(inputs, kernel, bias)
+        return self._convolve(inputs, kernel, bias)
 
     def compute_output_shape(self, input_shape):
         return input_shape

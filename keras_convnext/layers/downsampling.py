@@ -44,13 +44,13 @@ class Downsampling(keras.layers.Layer):
 
     def build(self, input_shape):
         self._layer_norm_kernel = kernels.fastest_layer_norm()
-        self._convolution_kernel = kernels.fastest_patch_conv2d()
+        self._patch_conv2d_kernel = kernels.fastest_patch_conv2d()
         self.norm.build(input_shape)
         self.conv.build(input_shape)
 
     def call(self, inputs, training=False):
         x = kernels.layer_norm(self.norm, inputs, training, self._layer_norm_kernel)
-        return kernels.patch_conv2d(self.conv, x, training, self._convolution_kernel)
+        return kernels.patch_conv2d(self.conv, x, training, self._patch_conv2d_kernel)
 
     def compute_output_shape(self, input_shape):
         return self.conv.compute_output_shape(input_shape)

@@ -49,14 +49,14 @@ class Stem(keras.layers.Layer):
             )
 
     def build(self, input_shape):
-        self._convolution_kernel = kernels.fastest_patch_conv2d()
+        self._patch_conv2d_kernel = kernels.fastest_patch_conv2d()
         self._layer_norm_kernel = kernels.fastest_layer_norm()
         self.conv.build(input_shape)
         if self.norm is not None:
             self.norm.build(self.conv.compute_output_shape(input_shape))
 
     def call(self, inputs, training=False):
-        x = kernels.patch_conv2d(self.conv, inputs, training, self._convolution_kernel)
+        x = kernels.patch_conv2d(self.conv, inputs, training, self._patch_conv2d_kernel)
         if self.norm is None:
             return x
         return kernels.layer_norm(self.norm, x, training, self._layer_norm_kernel)
