@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from keras_convnext.errors import UserError
+from keras_convnext.errors import RunError, UserError
 
 PARTIAL = ".partial-"
 
@@ -94,3 +94,9 @@ def _write_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise WriteError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def refuse_taken(path: Path, kind: str = "file") -> None:
+    """Raises a `RunError` if there is something where a file or a directory is to be written."""
+    if path.exists():
+        raise RunError(f"{path} exists already; remove it, or choose another {kind}.")

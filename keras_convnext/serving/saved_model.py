@@ -12,7 +12,7 @@ from pathlib import Path
 import keras
 
 from keras_convnext.errors import MissingPackage
-from keras_convnext.serving.engine import refuse_taken
+from keras_convnext.files import refuse_taken
 from keras_convnext.serving.handover import write_under
 from keras_convnext.serving.predictor import Predictor
 
