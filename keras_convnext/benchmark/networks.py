@@ -1,7 +1,8 @@
 """Networks ready to be timed: a forward pass and a train step, on images that lie ready too.
 
 All start from random weights, take AdamW and cross entropy, and get their images as tensors of
-their own framework on the device they run on, so that the network alone is timed.
+their own framework on the device they run on, so that the network alone is timed. AdamW is the one
+that comes with each: ours, Keras's, PyTorch's.
 """
 
 import functools
@@ -82,7 +83,7 @@ def _keras_network(contender: Contender, images: np.ndarray, labels: np.ndarray)
     build = _keras_builder(contender)
     model = build(weights=None, input_shape=images.shape[1:], classifier_activation=None)
     model.compile(
-        keras.optimizers.AdamW(LEARNING_RATE),
+        _adamw(contender)(LEARNING_RATE),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     inputs, targets = keras.ops.convert_to_tensor(images), keras.ops.convert_to_tensor(labels)
@@ -108,6 +109,16 @@ def _keras_builder(contender: Contender) -> Callable:
             f"keras.applications has no {contender.network!r}. It has: {', '.join(known)}."
         )
     return build
+
+
+def _adamw(contender: Contender) -> Callable:
+    if contender.project == OURS:
+        from keras_convnext.optimizers import AdamW
+
+        return AdamW
+    import keras
+
+    return keras.optimizers.AdamW
 
 
 def _torch_network(contender: Contender, images: np.ndarray, labels: np.ndarray) -> Network:

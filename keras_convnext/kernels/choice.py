@@ -39,6 +39,7 @@ class Kernel:
 
 
 KERNELS = (
+    Kernel("adamw", "torch", "torch_adamw", "it goes over the weights once"),
     Kernel(
         "depthwise_conv2d",
         "jax",

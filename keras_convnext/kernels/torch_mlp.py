@@ -65,11 +65,12 @@ class _WithOwnGradients(torch.autograd.Function):
             return differentiable_gradients(_differentiable, arguments, output_gradient, needed)
         inputs, kernel_1, _, kernel_2, _ = arguments
         rows, gradient_rows = _parts(inputs, kernel_1), _parts(output_gradient, kernel_1)
-        input_gradients, totals = [], None
+        input_gradients: list[torch.Tensor] = []
+        totals: list[torch.Tensor | None] = []
         for part in zip(rows, hidden, gradient_rows, strict=True):
             input_gradient, *gradients = _gradients_of_part(*part, kernel_1, kernel_2, needed)
             input_gradients.append(input_gradient)
-            totals = gradients if totals is None else list(map(_sum, totals, gradients))
+            totals = list(map(_sum, totals, gradients)) if totals else gradients
         weight_gradients = (None if x is None else x.to(kernel_1.dtype) for x in totals)
         return _joined(input_gradients, inputs.shape), *weight_gradients
 

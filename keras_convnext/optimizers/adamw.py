@@ -4,7 +4,9 @@ import math
 
 import keras
 from keras import ops
+from keras.src.backend.common.stateless_scope import in_stateless_scope
 
+from keras_convnext.kernels.choice import fastest
 from keras_convnext.optimizers.base import Optimizer
 
 
@@ -63,6 +65,26 @@ class AdamW(Optimizer, keras.optimizers.AdamW):
             layer_decay_rule=layer_decay_rule,
             decay_vectors=decay_vectors,
             **kwargs,
+        )
+
+    def _move(self, gradient, variable, rate, decay):
+        reference = super()._move
+        kernel = fastest("adamw", reference)
+        if kernel == reference or in_stateless_scope():  # where nothing may be changed in place
+            reference(gradient, variable, rate, decay)
+            return
+        index = self._get_variable_index(variable)
+        kernel(
+            variable.value,
+            gradient,
+            self._momentums[index].value,
+            self._velocities[index].value,
+            self._velocity_hats[index].value if self.amsgrad else None,
+            ops.convert_to_tensor(self.iterations) + 1,
+            rate,
+            decay,
+            (self.beta_1, self.beta_2),
+            self.epsilon,
         )
 
     def _update(self, gradient, variable, decay):

@@ -69,7 +69,11 @@ class Optimizer(keras.optimizers.Optimizer):
         scale = self._scales[self._get_variable_index(variable)]
         rate = ops.cast(learning_rate, variable.dtype) * scale
         gradient = ops.cast(gradient, variable.dtype)
-        self.assign_sub(variable, rate * self._update(gradient, variable, self._decay_of(variable)))
+        self._move(gradient, variable, rate, self._decay_of(variable))
+
+    def _move(self, gradient, variable, rate, decay: float):
+        """Makes the update of one weight, and of all that is kept for it."""
+        self.assign_sub(variable, rate * self._update(gradient, variable, decay))
 
     def _update(self, gradient, variable, decay: float):
         """Returns what the learning rate is multiplied with and then taken off the weight."""

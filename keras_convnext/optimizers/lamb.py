@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_convnext.optimizers.adamw import AdamW
+from keras_convnext.optimizers.base import Optimizer
 
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
@@ -53,6 +54,8 @@ class LAMB(AdamW):
             decay_vectors,
             **kwargs,
         )
+
+    _move = Optimizer._move  # how far a weight is moved depends on all of the update
 
     def _update(self, gradient, variable, decay):
         update = super()._update(gradient, variable, decay)

@@ -23,6 +23,7 @@ TAKEN = {
         "patch_conv2d": "jax_patch_conv2d",
     },
     "torch": {
+        "adamw": "torch_adamw",
         "mlp": "torch_mlp",
         "depthwise_conv2d": "torch_depthwise_conv2d",
         "layer_norm": "torch_layer_norm",
@@ -41,7 +42,7 @@ def reference():
     """Stands for an operation's reference."""
 
 
-@pytest.mark.parametrize("operation", ["depthwise_conv2d", "layer_norm", "mlp", "patch_conv2d"])
+@pytest.mark.parametrize("operation", sorted({row.operation for row in choice.KERNELS}))
 def test_each_backend_takes_its_own_kernels_on_a_processor(operation, monkeypatch):
     monkeypatch.setattr(choice, "_device_is_cpu", lambda backend: True)
     chosen = choice.fastest(operation, reference, kernel_size=7)

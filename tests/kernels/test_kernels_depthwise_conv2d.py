@@ -11,6 +11,7 @@ from gradients import (
     compare_with_reference,
     largest_relative_error,
     random_tensors,
+    second_gradients,
     values_and_gradients,
 )
 from keras import ops
@@ -48,8 +49,9 @@ def shapes(size, kernel_size):
 @pytest.mark.skipif(fastest_known() is None, reason="keras.ops is the only kernel here")
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 2e-2)])
 @pytest.mark.parametrize("kernel_size", [1, 3, 7, 11])
-# The second image is smaller than every kernel but 1x1, so most of the kernel sees padding.
-@pytest.mark.parametrize("size", [(13, 9, 5), (2, 1, 3)], ids=str)
+# The second image is smaller than every kernel but 1x1, so most of the kernel sees padding. The
+# last ones are so large that PyTorch's kernel goes through them one by one.
+@pytest.mark.parametrize("size", [(13, 9, 5), (2, 1, 3), (50, 41, 5), (3, 9, 304)], ids=str)
 def test_values_and_gradients_equal_the_reference(size, kernel_size, dtype, tolerance):
     compare_with_reference(
         fastest_known(), dispatch.reference, shapes(size, kernel_size), dtype, tolerance
@@ -64,16 +66,43 @@ def test_values_equal_the_reference_where_no_gradients_are_asked_for(dtype, tole
     )
 
 
+@pytest.mark.skipif(BACKEND != "torch", reason="others leave out what is unused")
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize("wanted", [(0,), (1, 2), (2,)], ids=str)
+def test_frozen_weights_get_no_gradients(wanted, create_graph):
+    import torch
+
+    *arguments, output_gradient = random_problem((50, 41, 5), 3)
+    wanted = [arguments[number].requires_grad_() for number in wanted]
+    results = [
+        torch.autograd.grad(
+            function(*arguments), wanted, output_gradient, create_graph=create_graph
+        )
+        for function in (fastest_known(), dispatch.reference)
+    ]
+    for result, truth in zip(*results, strict=True):
+        assert largest_relative_error(result, truth) < 1e-5
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="gradients are written out for PyTorch's images")
+def test_gradients_of_gradients_equal_the_references():
+    arguments = random_problem((50, 41, 5), 3)[:2]
+    actual = second_gradients(fastest_known(), arguments)
+    expected = second_gradients(dispatch.reference, arguments)
+    assert largest_relative_error(actual[1], expected[1]) < 1e-5
+
+
 @pytest.mark.skipif(fastest_known() is None, reason="keras.ops is the only kernel here")
 def test_bfloat16_gradients_are_added_up_exactly():
     # Sums of this many pixels: added up in bfloat16 they would stop growing at 256.
-    ones = [(2, 40, 40, 1), (1, 1, 1, 1), (1,), (2, 40, 40, 1)]
-    ones = [ops.ones(shape, "bfloat16") for shape in ones]
+    for side in (40, 96):
+        ones = [(2, side, side, 1), (1, 1, 1, 1), (1,), (2, side, side, 1)]
+        ones = [ops.ones(shape, "bfloat16") for shape in ones]
 
-    _, _, kernel_gradient, bias_gradient = values_and_gradients(fastest_known(), *ones)
+        _, _, kernel_gradient, bias_gradient = values_and_gradients(fastest_known(), *ones)
 
-    assert float(kernel_gradient[0, 0, 0, 0]) == 3200
-    assert float(bias_gradient[0]) == 3200
+        assert float(kernel_gradient[0, 0, 0, 0]) == 2 * side**2
+        assert float(bias_gradient[0]) == 2 * side**2
 
 
 @only_jax

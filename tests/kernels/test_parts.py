@@ -95,11 +95,15 @@ def test_a_batch_whose_size_is_open_is_taken_whole():
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="this is PyTorch's kernel")
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-6), ("bfloat16", 2e-2)])
 @pytest.mark.parametrize("rows_that_fit", [1, 5, 41, 42, 1000])
-def test_dense_layers_values_in_parts_are_put_together(monkeypatch, rows_that_fit):
-    kernel = module("torch_mlp")
+def test_dense_layers_parts_are_put_together(monkeypatch, rows_that_fit, dtype, tolerance):
+    kernel, reference = module("torch_mlp"), module("mlp").reference
     monkeypatch.setattr(kernel, "BYTES_OF_HIDDEN_UNITS", rows_that_fit * 7 * FLOAT)
-    compare_values_with_reference(kernel.mlp, module("mlp").reference, DENSE[:-1], "float32", 2e-6)
+    compare_values_with_reference(kernel.mlp, reference, DENSE[:-1], dtype, tolerance)
+    compare_with_reference(
+        lambda *arguments: kernel.mlp(*arguments, training=True), reference, DENSE, dtype, tolerance
+    )
 
 
 # Inputs, both layers' weights, and the result.

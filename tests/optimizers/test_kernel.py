@@ -1,0 +1,71 @@
+"""AdamW's kernel against its single operations."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_convnext.kernels import choice
+from keras_convnext.optimizers import AdamW
+
+pytestmark = pytest.mark.skipif(
+    choice.fastest("adamw", None) is None, reason="single operations are the only way here"
+)
+SHAPES = ((3, 5), (4,))
+
+
+def updates(dtype="float32", amsgrad=False, gradient_of=lambda gradient: gradient):
+    """Returns two weights and all that is kept for them, after four updates."""
+    random = np.random.default_rng(0)
+    variables = [keras.Variable(random.normal(size=shape), dtype=dtype) for shape in SHAPES]
+    optimizer = AdamW(1e-2, weight_decay=0.3, amsgrad=amsgrad)
+    for _ in range(4):
+        gradients = (random.normal(size=shape).astype("float32") for shape in SHAPES)
+        gradients = [keras.ops.cast(gradient, dtype) for gradient in gradients]
+        optimizer.apply([gradient_of(gradient) for gradient in gradients], variables)
+    return [
+        keras.ops.convert_to_numpy(keras.ops.cast(x, "float32"))
+        for x in _state_of(optimizer, variables)
+    ]
+
+
+def _state_of(optimizer, variables):
+    return [*variables, *optimizer.variables]
+
+
+@pytest.mark.parametrize("amsgrad", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [("float32", 1e-6), ("float64", 1e-6), ("bfloat16", 2e-2)]
+)
+def test_moves_weights_and_averages_as_single_operations_do(dtype, tolerance, amsgrad, monkeypatch):
+    actual = updates(dtype, amsgrad)
+    monkeypatch.setenv(choice.VARIABLE, "reference")
+    for result, truth in zip(actual, updates(dtype, amsgrad), strict=True):
+        np.testing.assert_allclose(result, truth, rtol=tolerance, atol=tolerance)
+
+
+def test_takes_gradients_that_lie_in_another_order():
+    def transposed(gradient):  # the same values, by columns
+        axes = tuple(reversed(range(len(gradient.shape))))
+        return keras.ops.transpose(keras.ops.copy(keras.ops.transpose(gradient, axes)), axes)
+
+    for result, truth in zip(updates(gradient_of=transposed), updates(), strict=True):
+        np.testing.assert_array_equal(result, truth)
+
+
+def test_a_stateless_update_changes_nothing_in_place():
+    (weight,) = variables = [keras.Variable(np.ones((2, 3)))]
+    optimizer = AdamW(1e-2)
+    optimizer.build(variables)
+    state = [keras.ops.convert_to_numpy(x).copy() for x in _state_of(optimizer, variables)]
+    gradient = keras.ops.ones((2, 3))
+
+    (moved,), _ = optimizer.stateless_apply(
+        [variable.value for variable in optimizer.variables], [gradient], [weight.value]
+    )
+
+    for variable, before in zip(_state_of(optimizer, variables), state, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), before)
+    optimizer.apply([gradient], variables)
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(moved), keras.ops.convert_to_numpy(weight), rtol=1e-6
+    )
