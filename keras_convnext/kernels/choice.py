@@ -27,6 +27,7 @@ class Kernel:
         module: Its module in `keras_convnext.kernels`.
         reason: Why it is taken, for the log.
         on_cpu_only: Whether it is taken on processors only.
+        needs_onednn: Whether it calls JAX's oneDNN, see `kernels.jax_onednn`.
         largest_kernel: Side of the largest convolution kernel it is taken for, in pixels.
     """
 
@@ -35,11 +36,20 @@ class Kernel:
     module: str
     reason: str
     on_cpu_only: bool = False
+    needs_onednn: bool = False
     largest_kernel: int | None = None
 
 
 KERNELS = (
     Kernel("adamw", "torch", "torch_adamw", "it goes over the weights once"),
+    Kernel(
+        "depthwise_conv2d",
+        "jax",
+        "jax_onednn_depthwise_conv2d",
+        "oneDNN's is the fastest on CPU",
+        on_cpu_only=True,
+        needs_onednn=True,
+    ),
     Kernel(
         "depthwise_conv2d",
         "jax",
@@ -74,6 +84,14 @@ KERNELS = (
         "tensorflow_patch_conv2d",
         "gradients of products are faster on CPU",
         on_cpu_only=True,
+    ),
+    Kernel(
+        "product",
+        "jax",
+        "jax_onednn_product",
+        "XLA copies transposes, and has no products in bfloat16",
+        on_cpu_only=True,
+        needs_onednn=True,
     ),
     Kernel(
         "patch_conv2d",
@@ -132,7 +150,15 @@ def _load(operation: str, backend: str, kernel_size: int | None) -> Callable | N
 def _suits(row: Kernel, kernel_size: int | None) -> bool:
     if row.largest_kernel is not None and (kernel_size or 0) > row.largest_kernel:
         return False
-    return not row.on_cpu_only or _device_is_cpu(row.backend)
+    if row.on_cpu_only and not _device_is_cpu(row.backend):
+        return False
+    return not row.needs_onednn or _jax_has_onednn()
+
+
+def _jax_has_onednn() -> bool:
+    from keras_convnext.kernels.jax_onednn import has_onednn
+
+    return has_onednn()
 
 
 def _device_is_cpu(backend: str) -> bool:

@@ -1,0 +1,170 @@
+"""oneDNN's operations for JAX on processors: products of matrices, and depthwise convolutions.
+
+XLA brings oneDNN along and calls it by custom calls, which take their settings as JSON. Given
+settings that it does not know, oneDNN ends the process; so they are only used with the versions of
+jaxlib they were tried with, and values that oneDNN may refuse are left to XLA.
+"""
+
+import functools
+import json
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import batching, mlir
+
+TRIED_VERSIONS = ("0.10.2",)  # of jaxlib
+MATMUL, CONVOLUTION = "__onednn$matmul", "__onednn$convolution"
+
+
+@functools.cache
+def has_onednn() -> bool:
+    """Returns whether XLA's calls of oneDNN may be used here."""
+    return (
+        jax.lib.__version__ in TRIED_VERSIONS
+        and (platform.system(), platform.machine()) == ("Linux", "x86_64")
+        and "avx2" in _flags_of_the_processor()
+        # Values that are spread over several devices would be gathered on each for a custom call.
+        and jax.default_backend() == "cpu"
+        and jax.device_count() == 1
+    )
+
+
+def takes(*operands) -> bool:
+    """Returns whether oneDNN takes these arrays: of a type it knows, neither empty nor open."""
+    dtypes = {x.dtype for x in operands}
+    if len(dtypes) > 1 or not dtypes <= _dtypes():
+        return False
+    return all(isinstance(side, int) and side > 0 for x in operands for side in x.shape)
+
+
+@functools.cache
+def _dtypes() -> frozenset:
+    dtypes = {jnp.dtype("float32")}
+    # oneDNN can be told to leave out what a processor has, and then refuses bfloat16.
+    if "avx512_bf16" in _flags_of_the_processor() and "ONEDNN_MAX_CPU_ISA" not in os.environ:
+        dtypes.add(jnp.dtype("bfloat16"))
+    return frozenset(dtypes)
+
+
+@functools.cache
+def _flags_of_the_processor() -> frozenset[str]:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return frozenset(next((line for line in lines if line.startswith("flags")), "").split())
+
+
+def matmul(a, b, bias=None, transpose_a: bool = False, transpose_b: bool = False, gelu=False):
+    """Returns the product of two matrices, plus a bias, and exact GELU of it.
+
+    Args:
+        a: Matrix, or with `transpose_a` its transpose.
+        b: Matrix, or with `transpose_b` its transpose.
+        bias: Vector with a value for each column of the product, or `None`.
+        transpose_a: Whether `a` lies by columns.
+        transpose_b: Whether `b` lies by columns.
+        gelu: Whether GELU is taken; needs a bias.
+    """
+    shape = a.shape[1 if transpose_a else 0], b.shape[0 if transpose_b else 1]
+    settings: dict = {"transpose_a": transpose_a, "transpose_b": transpose_b}
+    if bias is None:
+        return _call(MATMUL, {"onednn_matmul_config": settings}, shape, _matmul, a, b)
+    settings["fusions"] = {"ops": ["BIAS", "GELU_ERF"] if gelu else ["BIAS"]}
+    row = bias[jnp.newaxis]
+    return _call(MATMUL, {"onednn_matmul_config": settings}, shape, _matmul, a, b, row)
+
+
+def _matmul(config, a, b, *bias):
+    """The same by XLA."""
+    settings = config["onednn_matmul_config"]
+    a = a.T if settings["transpose_a"] else a
+    b = b.T if settings["transpose_b"] else b
+    outputs = jnp.matmul(a, b)
+    for row in bias:
+        outputs += row
+    with_gelu = "GELU_ERF" in settings.get("fusions", {}).get("ops", ())
+    return jax.nn.gelu(outputs, approximate=False) if with_gelu else outputs
+
+
+def depthwise_convolution(inputs, kernel, bias=None, padding: tuple[int, int] = (0, 0)):
+    """Convolves every channel with a kernel of its own, with stride 1.
+
+    Args:
+        inputs: Array of shape `(batch, height, width, channels)`.
+        kernel: Array of shape `(rows, columns, 1, channels)`.
+        bias: Array of shape `(channels,)`, or `None`.
+        padding: Rows and columns of zeros on each side.
+    """
+    batch, *size, channels = inputs.shape
+    sides = (side + 2 * pad for side, pad in zip(size, padding, strict=True))
+    size = [side - taps + 1 for side, taps in zip(sides, kernel.shape[:2], strict=True)]
+    images = {"dims": 4, "data": {"batch_dim": 0, "feature_dim": 3, "spatial_dims": [1, 2]}}
+    taps = {"input_feature_dim": 2, "output_feature_dim": 3, "spatial_dims": [0, 1]}
+    settings = {
+        "dims": 4,
+        "input": images,
+        "kernel": {"dims": 4, "filter": taps},
+        "output": images,
+        "window": {
+            "size": kernel.shape[:2],
+            "pad_left": padding,
+            "pad_right": padding,
+            "strides": [1, 1],
+            "window_dilations": [1, 1],
+        },
+        "feature_groups": channels,
+    }
+    biases = () if bias is None else (bias,)
+    if biases:
+        settings["fusions"] = {"ops": ["BIAS"]}
+    config, shape = {"onednn_conv_config": settings}, (batch, *size, channels)
+    return _call(CONVOLUTION, config, shape, _convolution, inputs, kernel, *biases)
+
+
+def _convolution(config, inputs, kernel, *bias):
+    """The same by XLA."""
+    rows, columns = config["onednn_conv_config"]["window"]["pad_left"]
+    outputs = jax.lax.conv_general_dilated(
+        inputs,
+        kernel,
+        window_strides=(1, 1),
+        padding=((rows, rows), (columns, columns)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=inputs.shape[-1],
+    )
+    return outputs + bias[0] if bias else outputs
+
+
+_onednn = Primitive("onednn")
+
+
+def _call(target: str, config: dict, shape: tuple[int, ...], by_xla: Callable, *operands):
+    return _onednn.bind(
+        *operands, target=target, config=json.dumps(config), shape=shape, by_xla=by_xla
+    )
+
+
+def _by_xla(*operands, target, config, shape, by_xla):
+    return by_xla(json.loads(config), *operands)
+
+
+def _lower(context, *operands, target, config, shape, by_xla):
+    # What is exported must not depend on the machine it was exported on.
+    if context.module_context.lowering_parameters.for_export:
+        parameters = {"target": target, "config": config, "shape": shape, "by_xla": by_xla}
+        return mlir.lower_fun(_by_xla, multiple_results=False)(context, *operands, **parameters)
+    return jax.ffi.ffi_lowering(target, backend_config=config, api_version=1)(context, *operands)
+
+
+def _batch(operands, axes, **parameters):
+    return jax.vmap(functools.partial(_by_xla, **parameters), axes)(*operands), 0
+
+
+_onednn.def_impl(jax.jit(_onednn.bind, static_argnames=("target", "config", "shape", "by_xla")))
+_onednn.def_abstract_eval(lambda first, *_, shape, **__: jax.core.ShapedArray(shape, first.dtype))
+mlir.register_lowering(_onednn, mlir.lower_fun(_by_xla, multiple_results=False))
+mlir.register_lowering(_onednn, _lower, platform="cpu")
+batching.primitive_batchers[_onednn] = _batch
