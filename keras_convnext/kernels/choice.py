@@ -67,6 +67,14 @@ KERNELS = (
         "it does not reshape around the call",
     ),
     Kernel("mlp", "tensorflow", "tensorflow_mlp", "TensorFlow fuses products of matrices only"),
+    Kernel(
+        "mlp",
+        "jax",
+        "jax_onednn_mlp",
+        "oneDNN's products are the fastest on CPU",
+        on_cpu_only=True,
+        needs_onednn=True,
+    ),
     Kernel("mlp", "jax", "jax_mlp", "its gradients keep less in memory"),
     Kernel("mlp", "torch", "torch_mlp", "biases are added within the products"),
     Kernel(
@@ -86,10 +94,10 @@ KERNELS = (
         on_cpu_only=True,
     ),
     Kernel(
-        "product",
+        "patch_conv2d",
         "jax",
-        "jax_onednn_product",
-        "XLA copies transposes, and has no products in bfloat16",
+        "jax_onednn_patch_conv2d",
+        "oneDNN's products are the fastest on CPU",
         on_cpu_only=True,
         needs_onednn=True,
     ),

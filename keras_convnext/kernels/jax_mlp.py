@@ -10,34 +10,29 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.stats import norm
 
+from keras_convnext.kernels.jax_gelu import gelu, gelu_derivative
 from keras_convnext.kernels.jax_parts import count_in_the_cache, in_parts
 from keras_convnext.kernels.jax_scheduling import zero_known_after
 from keras_convnext.kernels.jax_sums import exact, sum_of_rows
-from keras_convnext.kernels.product import fastest_product
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
 def mlp(inputs, kernel_1, bias_1, kernel_2, bias_2, training: bool = False):
     """Same arguments and result as `kernels.mlp.reference`."""
 
-    product = fastest_product()
-
     def outputs_of(rows):
-        return product(_gelu(product(rows, kernel_1) + bias_1), kernel_2) + bias_2
+        return gelu(rows @ kernel_1 + bias_1) @ kernel_2 + bias_2
 
     return jax.lax.map(outputs_of, _parts(inputs, kernel_1)).reshape(inputs.shape)
 
 
 def _forward(inputs, kernel_1, bias_1, kernel_2, bias_2, training):
-    product = fastest_product()
+    def product_and_outputs_of(rows):
+        product = rows @ kernel_1
+        return product, gelu(product + bias_1) @ kernel_2 + bias_2
 
-    def hidden_and_outputs_of(rows):
-        hidden = product(rows, kernel_1)
-        return hidden, product(_gelu(hidden + bias_1), kernel_2) + bias_2
-
-    products, outputs = jax.lax.map(hidden_and_outputs_of, _parts(inputs, kernel_1))
+    products, outputs = jax.lax.map(product_and_outputs_of, _parts(inputs, kernel_1))
     return outputs.reshape(inputs.shape), (inputs, kernel_1, bias_1, products, kernel_2, bias_2)
 
 
@@ -45,21 +40,19 @@ def _backward(training, saved, output_gradient):
     inputs, kernel_1, bias_1, products, kernel_2, bias_2 = saved
     zero = zero_known_after(output_gradient)
 
-    product = fastest_product()
-
     def add_gradients_of_part(totals, part):
-        inputs, hidden, output_gradient = part
-        hidden = hidden + (bias_1 + zero)
-        activated_gradient = product(output_gradient, kernel_2, transpose_b=True)
-        hidden_gradient = activated_gradient * _gelu_derivative(hidden)
+        inputs, product, output_gradient = part
+        hidden = product + (bias_1 + zero)
+        hidden_gradient = output_gradient @ kernel_2.T * gelu_derivative(hidden)
         gradients = (
-            product(inputs + zero, hidden_gradient, transpose_a=True),
+            _product_gradient(inputs + zero, hidden_gradient),
             sum_of_rows(hidden_gradient, exact(bias_1)),
-            product(_gelu(hidden), output_gradient, transpose_a=True),
+            # The other way round XLA would transpose the hidden units, one by one.
+            _product_gradient(output_gradient, gelu(hidden)).T,
             sum_of_rows(output_gradient, exact(bias_2)),
         )
         totals = [total + gradient for total, gradient in zip(totals, gradients, strict=True)]
-        return totals, product(hidden_gradient, kernel_1, transpose_b=True)
+        return totals, hidden_gradient @ kernel_1.T
 
     weights = (kernel_1, bias_1, kernel_2, bias_2)
     nothing = [jnp.zeros(weight.shape, exact(weight)) for weight in weights]
@@ -78,18 +71,9 @@ def _parts(x, kernel):
     return in_parts(rows, count)
 
 
-def _gelu(x):
-    return x * _cumulative(x)
-
-
-def _gelu_derivative(x):
-    y = x.astype(exact(x))
-    return (_cumulative(x) + y * norm.pdf(y)).astype(x.dtype)
-
-
-def _cumulative(x):
-    """The normal distribution's cumulative function."""
-    return (0.5 * (1 + jax.lax.erf(x.astype(exact(x)) * 0.5**0.5))).astype(x.dtype)
+def _product_gradient(inputs, output_gradient):
+    """The gradient of `inputs @ kernel` for the kernel."""
+    return jnp.matmul(inputs.T, output_gradient, preferred_element_type=exact(inputs))
 
 
 mlp.defvjp(_forward, _backward)
