@@ -6,20 +6,24 @@ beside the products, and less to write and read. The rows are taken in parts: XL
 hidden units for each product, and they would not stay in the processor's cache.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
+from keras_convnext.kernels.jax_cast import cast
 from keras_convnext.kernels.jax_gelu import gelu, gelu_derivative
 from keras_convnext.kernels.jax_parts import count_in_the_cache, in_parts
 from keras_convnext.kernels.jax_scheduling import zero_known_after
 from keras_convnext.kernels.jax_sums import exact, sum_of_rows
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
 def mlp(inputs, kernel_1, bias_1, kernel_2, bias_2, training: bool = False):
     """Same arguments and result as `kernels.mlp.reference`."""
+    weights = (cast(weight, inputs.dtype) for weight in (kernel_1, bias_1, kernel_2, bias_2))
+    return _mlp(inputs, *weights)
+
+
+@jax.custom_vjp
+def _mlp(inputs, kernel_1, bias_1, kernel_2, bias_2):
 
     def outputs_of(rows):
         return gelu(rows @ kernel_1 + bias_1) @ kernel_2 + bias_2
@@ -27,7 +31,7 @@ def mlp(inputs, kernel_1, bias_1, kernel_2, bias_2, training: bool = False):
     return jax.lax.map(outputs_of, _parts(inputs, kernel_1)).reshape(inputs.shape)
 
 
-def _forward(inputs, kernel_1, bias_1, kernel_2, bias_2, training):
+def _forward(inputs, kernel_1, bias_1, kernel_2, bias_2):
     def product_and_outputs_of(rows):
         product = rows @ kernel_1
         return product, gelu(product + bias_1) @ kernel_2 + bias_2
@@ -36,7 +40,7 @@ def _forward(inputs, kernel_1, bias_1, kernel_2, bias_2, training):
     return outputs.reshape(inputs.shape), (inputs, kernel_1, bias_1, products, kernel_2, bias_2)
 
 
-def _backward(training, saved, output_gradient):
+def _backward(saved, output_gradient):
     inputs, kernel_1, bias_1, products, kernel_2, bias_2 = saved
     zero = zero_known_after(output_gradient)
 
@@ -76,4 +80,4 @@ def _product_gradient(inputs, output_gradient):
     return jnp.matmul(inputs.T, output_gradient, preferred_element_type=exact(inputs))
 
 
-mlp.defvjp(_forward, _backward)
+_mlp.defvjp(_forward, _backward)

@@ -4,10 +4,10 @@ As in `jax_mlp` the hidden units before GELU are kept for the gradients, and the
 again. The rows are not taken in parts: what XLA's loops cost is more than what they save here.
 """
 
-
 import jax
 
 from keras_convnext.kernels import jax_mlp as by_xla
+from keras_convnext.kernels.jax_cast import cast
 from keras_convnext.kernels.jax_gelu import gelu, gelu_derivative
 from keras_convnext.kernels.jax_onednn import matmul, takes
 from keras_convnext.kernels.jax_onednn_product import dense, product
@@ -17,10 +17,11 @@ from keras_convnext.kernels.jax_sums import sum_of_rows
 
 def mlp(inputs, kernel_1, bias_1, kernel_2, bias_2, training: bool = False):
     """Same arguments and result as `kernels.mlp.reference`."""
-    if not takes(inputs, kernel_1, bias_1, kernel_2, bias_2):
+    weights = [cast(weight, inputs.dtype) for weight in (kernel_1, bias_1, kernel_2, bias_2)]
+    if not takes(inputs, *weights):
         return by_xla.mlp(inputs, kernel_1, bias_1, kernel_2, bias_2, training)
     rows = inputs.reshape(-1, inputs.shape[-1])
-    return _mlp(rows, kernel_1, bias_1, kernel_2, bias_2).reshape(inputs.shape)
+    return _mlp(rows, *weights).reshape(inputs.shape)
 
 
 @jax.custom_vjp

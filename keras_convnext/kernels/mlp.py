@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import keras
 from keras import ops
+from keras.src.backend import AutocastScope
 
 from keras_convnext.kernels.choice import fastest
 
@@ -34,7 +35,9 @@ def mlp(
     if kernel is reference or first.quantization_mode or second.quantization_mode:
         return second(ops.gelu(first(inputs), approximate=False))
     weights = (first.kernel, first.bias, second.kernel, second.bias)
-    return kernel(inputs, *map(ops.convert_to_tensor, weights), training)
+    with AutocastScope(None):  # in the type they are kept in; a kernel casts them itself
+        tensors = [ops.convert_to_tensor(weight) for weight in weights]
+    return kernel(inputs, *tensors, training)
 
 
 def fastest_mlp() -> Callable:
@@ -43,6 +46,11 @@ def fastest_mlp() -> Callable:
 
 
 def reference(inputs, kernel_1, bias_1, kernel_2, bias_2, training: bool = False):
-    """The two layers as `keras.ops` does them, on any backend."""
+    """The two layers as `keras.ops` does them, on any backend.
+
+    Weights of another dtype than the inputs' are cast to it.
+    """
+    weights = (ops.cast(weight, inputs.dtype) for weight in (kernel_1, bias_1, kernel_2, bias_2))
+    kernel_1, bias_1, kernel_2, bias_2 = weights
     hidden = ops.gelu(ops.matmul(inputs, kernel_1) + bias_1, approximate=False)
     return ops.matmul(hidden, kernel_2) + bias_2

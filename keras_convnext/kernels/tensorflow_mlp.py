@@ -15,7 +15,8 @@ def mlp(inputs, kernel_1, bias_1, kernel_2, bias_2, training: bool = False):
     """Same arguments and result as `kernels.mlp.reference`."""
     rows = tf.reshape(inputs, (-1, inputs.shape[-1]))
     # Keras's variables pass for tensors, but gradients of one's own must not meet variables.
-    weights = map(tf.convert_to_tensor, (kernel_1, bias_1, kernel_2, bias_2))
+    tensors = map(tf.convert_to_tensor, (kernel_1, bias_1, kernel_2, bias_2))
+    weights = [tf.cast(tensor, inputs.dtype) for tensor in tensors]
     outputs = _with_own_gradients(rows, *weights) if training else _forward(rows, *weights)
     shape = tf.concat([tf.shape(inputs)[:-1], tf.shape(outputs)[-1:]], axis=0)
     return tf.ensure_shape(tf.reshape(outputs, shape), (*inputs.shape[:-1], outputs.shape[-1]))

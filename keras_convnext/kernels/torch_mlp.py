@@ -26,13 +26,14 @@ BYTES_OF_HIDDEN_UNITS = 8 * 2**20  # in a part
 
 def mlp(inputs, kernel_1, bias_1, kernel_2, bias_2, training: bool = False):
     """Same arguments and result as `kernels.mlp.reference`."""
+    weights = [weight.to(inputs.dtype) for weight in (kernel_1, bias_1, kernel_2, bias_2)]
     if torch.compiler.is_compiling():  # it finds all of this by itself
-        return _differentiable(inputs, kernel_1, bias_1, kernel_2, bias_2)
+        return _differentiable(inputs, *weights)
     if training:
-        return _WithOwnGradients.apply(inputs, kernel_1, bias_1, kernel_2, bias_2)
+        return _WithOwnGradients.apply(inputs, *weights)
     if torch.is_grad_enabled():
-        return _differentiable(inputs, kernel_1, bias_1, kernel_2, bias_2)
-    return _without_gradients(inputs, kernel_1, bias_1, kernel_2, bias_2)
+        return _differentiable(inputs, *weights)
+    return _without_gradients(inputs, *weights)
 
 
 def _without_gradients(inputs, kernel_1, bias_1, kernel_2, bias_2):

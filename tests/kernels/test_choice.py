@@ -17,10 +17,10 @@ TAKEN = {
         "patch_conv2d": "tensorflow_patch_conv2d",
     },
     "jax": {
-        "mlp": "jax_mlp",
-        "depthwise_conv2d": "jax_depthwise_conv2d",
+        "mlp": "jax_onednn_mlp",
+        "depthwise_conv2d": "jax_onednn_depthwise_conv2d",
         "layer_norm": "jax_layer_norm",
-        "patch_conv2d": "jax_patch_conv2d",
+        "patch_conv2d": "jax_onednn_patch_conv2d",
     },
     "torch": {
         "adamw": "torch_adamw",
@@ -35,6 +35,9 @@ TAKEN = {
 @pytest.fixture(autouse=True)
 def nothing_is_chosen_yet(monkeypatch):
     monkeypatch.delenv(choice.VARIABLE, raising=False)
+    monkeypatch.setattr(choice, "_jax_has_onednn", lambda: True)
+    choice._load.cache_clear()
+    yield
     choice._load.cache_clear()
 
 
@@ -60,8 +63,17 @@ def test_kernels_for_processors_are_not_taken_on_a_gpu(monkeypatch):
             assert (chosen is reference) == row.on_cpu_only
 
 
+@pytest.mark.skipif(BACKEND != "jax", reason="oneDNN's calls are JAX's")
+@pytest.mark.parametrize("operation", ["depthwise_conv2d", "mlp", "patch_conv2d"])
+def test_without_onednn_xla_does_the_work(operation, monkeypatch):
+    monkeypatch.setattr(choice, "_jax_has_onednn", lambda: False)
+    chosen = choice.fastest(operation, reference, kernel_size=7)
+    assert chosen.__module__ == f"keras_convnext.kernels.jax_{operation}"
+
+
 @pytest.mark.skipif(BACKEND != "jax", reason="only JAX's kernel is unrolled")
-def test_large_convolutions_are_left_to_the_reference():
+def test_large_convolutions_are_left_to_the_reference(monkeypatch):
+    monkeypatch.setattr(choice, "_jax_has_onednn", lambda: False)
     assert choice.fastest("depthwise_conv2d", reference, kernel_size=11) is not reference
     assert choice.fastest("depthwise_conv2d", reference, kernel_size=13) is reference
 
@@ -88,10 +100,8 @@ def test_the_choice_is_logged_once_with_its_reason(caplog):
     caplog.set_level(logging.INFO, "keras_convnext")
     for _ in range(3):
         choice.fastest("mlp", reference)
-    reason = next(
-        row.reason for row in choice.KERNELS if (row.operation, row.backend) == ("mlp", BACKEND)
-    )
-    assert caplog.messages == [f"mlp: {BACKEND}_mlp ({reason})"]
+    row = next(row for row in choice.KERNELS if (row.operation, row.backend) == ("mlp", BACKEND))
+    assert caplog.messages == [f"mlp: {row.module} ({row.reason})"]
 
 
 def test_a_network_gives_the_same_with_and_without_kernels(toy, monkeypatch):

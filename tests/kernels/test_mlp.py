@@ -19,6 +19,7 @@ from keras import ops
 from keras_convnext import kernels
 from keras_convnext.kernels.choice import fastest
 
+pytestmark = pytest.mark.usefixtures("products_by")
 # The package's attribute of this name is the function; this is the module it comes from.
 reference = importlib.import_module("keras_convnext.kernels.mlp").reference
 
