@@ -15,6 +15,8 @@ def cast(x, dtype):
 def _to_bfloat16(x):
     rounded = jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)
     upper_half = jax.lax.bitcast_convert_type(rounded, jnp.uint32) >> 16
+    # Cut off below, a NaN may look infinite.
+    upper_half = jnp.where(jnp.isnan(x), jnp.uint32(0x7FC0), upper_half)
     return jax.lax.bitcast_convert_type(upper_half.astype(jnp.uint16), jnp.bfloat16)
 
 
