@@ -307,7 +307,7 @@ def test_a_published_checkpoint_names_what_an_image_shows(run_command, published
 def test_benchmark_compares_networks_and_writes_a_report(run_command, tmp_path):
     status, out, _ = run_command(
         *("benchmark", "--backend", "torch", "--precision", "float32", "--task", "forward"),
-        *("--peer", "transformers", "--compare", "timm:convnext_tiny", "--image-size", 32),
+        *("--peer", "transformers", "--compare", "timm:convnext_tiny@48", "--image-size", 32),
         *("--batch-size", 1, "--rounds", 1, "--output", tmp_path / "report"),
     )
     assert status == 0

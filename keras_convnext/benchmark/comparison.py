@@ -31,7 +31,8 @@ def compare(
     Args:
         contenders: Who takes part.
         batch_size: Images a call. Defaults to 8.
-        image_size: Their height and width in pixels. Defaults to 224.
+        image_size: Their height and width in pixels, where a contender has none of its own.
+            Defaults to 224.
         rounds: Calls of each task that are counted. Defaults to 7.
         tasks: Some of `"forward"` and `"train"`. Defaults to both.
 
@@ -51,7 +52,10 @@ def compare(
             group = [one for one in contenders if one.precision == precision]
             with contextlib.ExitStack() as stack:
                 workers = [
-                    stack.enter_context(Worker(one, batch_size, image_size, tasks)) for one in group
+                    stack.enter_context(
+                        Worker(one, batch_size, one.image_size or image_size, tasks)
+                    )
+                    for one in group
                 ]
                 results += _measure(workers, batch_size, rounds, tasks, progress, bar)
     return {
@@ -124,4 +128,5 @@ def ratios(document: dict) -> list[dict]:
 
 def label_of(row: dict) -> str:
     """Returns what a reader calls a row's contender."""
-    return Contender(row["project"], row["network"], row["backend"], row["precision"]).label
+    size = row.get("image_size")  # which older reports do not have
+    return Contender(row["project"], row["network"], row["backend"], row["precision"], size).label

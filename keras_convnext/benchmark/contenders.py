@@ -27,17 +27,20 @@ class Contender:
         backend: The Keras backend, or `"torch"` where Keras has no part.
         precision: `"float32"` or `"bfloat16"`, in which the weights stay float32: Keras's
             `mixed_bfloat16`, PyTorch's autocast.
+        image_size: Height and width of its images in pixels; `None` for the comparison's.
     """
 
     project: str
     network: str
     backend: str
     precision: str
+    image_size: int | None = None
 
     @property
     def label(self) -> str:
         """What a reader calls it."""
-        return f"{self.project} {self.network} on {self.backend}"
+        size = f" at {self.image_size}" if self.image_size else ""
+        return f"{self.project} {self.network}{size} on {self.backend}"
 
 
 def contenders(
@@ -86,30 +89,41 @@ def others(
     """Returns networks of other kinds, to stand beside ConvNeXt.
 
     Args:
-        names: Such as `"EfficientNetV2S"`, of `keras.applications`, or `"timm:regnety_016"`.
+        names: Such as `"EfficientNetV2S"`, of `keras.applications`, or `"timm:regnety_016"`. What
+            follows an `@` is the images' height and width in pixels: `"EfficientNetB4@380"`.
         backends: Keras backends, for those of `keras.applications`.
         precisions: Some of `PRECISIONS`.
 
     Raises:
-        MissingPackage: If timm is asked for and not installed.
+        UserError: If a name is of another project, or a size is none; or if timm is asked for and
+            not installed.
     """
     everyone = []
     for precision in precisions:
         for name in names:
-            project, separator, network = name.rpartition(":")
-            if not separator:
-                everyone += [
-                    Contender(KERAS_APPLICATIONS, name, backend, precision) for backend in backends
-                ]
-            elif project == TIMM:
+            project, network, size = _parts_of(name)
+            if project == TIMM:
                 _require_package(TIMM)
-                everyone.append(Contender(TIMM, network, "torch", precision))
-            else:
-                raise UserError(
-                    f"--compare takes a network of keras.applications, such as ResNet50, or one of "
-                    f"timm, such as timm:regnety_016. Received: {name!r}."
-                )
+            on = ["torch"] if project == TIMM else backends
+            everyone += [Contender(project, network, backend, precision, size) for backend in on]
     return everyone
+
+
+def _parts_of(name: str) -> tuple[str, str, int | None]:
+    """Returns the project, its network and the size of the images that a name asks for."""
+    network, at, size = name.partition("@")
+    project, colon, network = network.rpartition(":")
+    if colon and project != TIMM:
+        raise UserError(
+            f"--compare takes a network of keras.applications, such as ResNet50, or one of "
+            f"timm, such as timm:regnety_016. Received: {name!r}."
+        )
+    if at and not (size.isdecimal() and int(size) > 0):
+        raise UserError(
+            f"What follows @ in --compare is the images' height and width in pixels, such as "
+            f"EfficientNetB4@380. Received: {name!r}."
+        )
+    return project or KERAS_APPLICATIONS, network, int(size) if at else None
 
 
 def _default_peers() -> list[str]:

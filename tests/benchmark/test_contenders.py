@@ -43,6 +43,19 @@ def test_other_networks_are_named_by_project():
     ]
 
 
+def test_other_networks_may_have_images_of_another_size():
+    found = others(["EfficientNetB4@380", "timm:regnety_016@256", "ResNet50"], ["jax"], ["float32"])
+    assert [one.image_size for one in found] == [380, 256, None]
+    assert [one.network for one in found] == ["EfficientNetB4", "regnety_016", "ResNet50"]
+    assert found[0].label == "keras.applications EfficientNetB4 at 380 on jax"
+
+
+@pytest.mark.parametrize("name", ["ResNet50@", "ResNet50@0", "timm:resnet50@large", "ResNet50@-3"])
+def test_a_size_that_is_none_is_refused(name):
+    with pytest.raises(UserError, match=f"height and width in pixels.*Received: '{name}'"):
+        others([name], ["jax"], ["float32"])
+
+
 def test_a_contender_is_called_by_project_network_and_backend():
     assert Contender("timm", "regnety_016", "torch", "float32").label == "timm regnety_016 on torch"
 

@@ -1,0 +1,154 @@
+"""How fast ConvNeXt could be on this processor if it were nothing but its products of matrices.
+
+    python benchmarks/products.py --save
+
+Times every product of a forward pass, of the dense layers, the stem and the downsampling, by
+TensorFlow, JAX and PyTorch, each in a process of its own, and by the call that our kernels make
+where one of them makes one. From the sums follow the images per second that no forward pass can
+exceed; a train step takes three products for each of these. The last line of output is one JSON
+document; `--save` also writes it to `benchmarks/results/products.json`.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from keras_convnext.benchmark.contenders import PRECISIONS
+from keras_convnext.benchmark.machine import describe_machine
+from keras_convnext.runtime import BACKENDS
+from keras_convnext.variants import VARIANTS
+
+RESULT = Path(__file__).parent / "results" / "products.json"
+CALLS = 9
+
+
+def products(model: str, batch_size: int, image_size: int) -> dict[tuple[int, int, int], int]:
+    """Returns how often each product of `(rows, inner, columns)` is in a forward pass."""
+    variant = VARIANTS[model]
+    side, counts = image_size // variant.patch_size, {}
+    inner = 3 * variant.patch_size**2
+    for depth, channels in zip(variant.depths, variant.dims, strict=True):
+        rows = batch_size * side * side
+        counts[rows, inner, channels] = 1
+        counts[rows, channels, 4 * channels] = counts[rows, 4 * channels, channels] = depth
+        side, inner = side // 2, 4 * channels
+    return counts
+
+
+def product_of(backend: str):
+    """Returns a function that multiplies two matrices and waits, and one that makes a matrix."""
+    if backend == "torch":
+        import torch
+
+        from keras_convnext.kernels.torch_product import product
+
+        def multiply(a, b):
+            with torch.no_grad():
+                product(a, b)
+
+        return multiply, lambda shape, dtype: torch.ones(shape, dtype=getattr(torch, dtype))
+    if backend == "jax":
+        import jax
+
+        from keras_convnext.kernels.jax_onednn import has_onednn
+        from keras_convnext.kernels.jax_onednn_product import product
+
+        compiled = jax.jit(product if has_onednn() else jax.numpy.matmul)
+        return lambda a, b: compiled(a, b).block_until_ready(), jax.numpy.ones
+    import tensorflow as tf
+
+    return tf.function(tf.matmul), tf.ones
+
+
+def time_all(backend: str, precision: str, model: str, batch_size: int, image_size: int) -> list:
+    """Returns a row for each product: its sizes, how often it is taken, and its seconds."""
+    multiply, ones = product_of(backend)
+    rows = []
+    for (height, inner, width), count in products(model, batch_size, image_size).items():
+        a, b = ones((height, inner), precision), ones((inner, width), precision)
+        seconds = []
+        for _ in range(CALLS + 2):
+            started = time.perf_counter()
+            multiply(a, b)
+            seconds.append(time.perf_counter() - started)
+        rows.append([height, inner, width, count, statistics.median(seconds[2:])])
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="convnext_tiny", choices=VARIANTS)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--save", action="store_true", help=f"write to {RESULT}")
+    parser.add_argument("--time", nargs=2, metavar=("BACKEND", "PRECISION"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    settings = arguments.model, arguments.batch_size, arguments.image_size
+    if arguments.time:
+        print(json.dumps(time_all(*arguments.time, *settings)))
+        return
+
+    pairs = list(itertools.product(BACKENDS, PRECISIONS))
+    bar = track(pairs, "Products", console=Console(stderr=True))
+    results = [measure(backend, precision, settings) for backend, precision in bar]
+    document = {
+        "benchmark": "products",
+        "model": arguments.model,
+        "batch_size": arguments.batch_size,
+        "image_size": arguments.image_size,
+        "machine": describe_machine(),
+        "results": results,
+    }
+    show(document)
+    if arguments.save:
+        RESULT.write_text(json.dumps(document, indent=2) + "\n")
+    print(json.dumps(document))
+
+
+def measure(backend: str, precision: str, settings: tuple) -> dict:
+    """Times the products in a process of the backend, and adds them up."""
+    names = ("--model", "--batch-size", "--image-size")
+    options = [str(x) for pair in zip(names, settings, strict=True) for x in pair]
+    process = subprocess.run(
+        [sys.executable, __file__, "--time", backend, precision, *options],
+        env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    rows = json.loads(process.stdout.splitlines()[-1])
+    seconds = sum(count * one for *_, count, one in rows)
+    operations = sum(2 * m * k * n * count for m, k, n, count, _ in rows)
+    return {
+        "backend": backend,
+        "precision": precision,
+        "gigaflops": operations / seconds / 1e9,
+        "images_per_second": {
+            "forward": settings[1] / seconds,
+            "train": settings[1] / (3 * seconds),
+        },
+        "products": rows,
+    }
+
+
+def show(document: dict) -> None:
+    table = Table("backend", "precision", "GFLOP/s", "forward, images/s", "train step, images/s")
+    for row in document["results"]:
+        rates = row["images_per_second"].values()
+        cells = (f"{row['gigaflops']:.0f}", *(f"{rate:.1f}" for rate in rates))
+        table.add_row(row["backend"], row["precision"], *cells)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
