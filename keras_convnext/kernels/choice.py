@@ -44,6 +44,13 @@ KERNELS = (
     Kernel("adamw", "torch", "torch_adamw", "it goes over the weights once"),
     Kernel(
         "depthwise_conv2d",
+        "tensorflow",
+        "tensorflow_depthwise_conv2d",
+        "its gradients are convolutions, which are faster on CPU",
+        on_cpu_only=True,
+    ),
+    Kernel(
+        "depthwise_conv2d",
         "jax",
         "jax_onednn_depthwise_conv2d",
         "oneDNN's is the fastest on CPU",

@@ -15,9 +15,13 @@ from keras_convnext.kernels.jax_scheduling import zero_known_after
 from keras_convnext.kernels.jax_sums import exact, sum_of_rows
 
 
-@jax.custom_vjp
-def depthwise_conv2d(inputs, kernel, bias=None):
+def depthwise_conv2d(inputs, kernel, bias=None, training: bool = False):
     """Same arguments and result as `kernels.depthwise_conv2d`."""
+    return _convolve(inputs, kernel, bias)
+
+
+@jax.custom_vjp
+def _convolve(inputs, kernel, bias=None):
     outputs = _shifted_sum(inputs, kernel)
     return outputs if bias is None else outputs + bias
 
@@ -44,7 +48,7 @@ def _shifted_sum(inputs, kernel):
 
 
 def _forward(inputs, kernel, bias):
-    return depthwise_conv2d(inputs, kernel, bias), (inputs, kernel, bias)
+    return _convolve(inputs, kernel, bias), (inputs, kernel, bias)
 
 
 def _backward(saved, output_gradient):
@@ -94,4 +98,4 @@ def _pad(inputs, kernel_shape):
     return jnp.pad(inputs, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
 
 
-depthwise_conv2d.defvjp(_forward, _backward)
+_convolve.defvjp(_forward, _backward)

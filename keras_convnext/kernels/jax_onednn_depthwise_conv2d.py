@@ -14,7 +14,7 @@ from keras_convnext.kernels.jax_onednn import depthwise_convolution, takes
 from keras_convnext.kernels.jax_sums import exact, sum_of_rows
 
 
-def depthwise_conv2d(inputs, kernel, bias=None):
+def depthwise_conv2d(inputs, kernel, bias=None, training: bool = False):
     """Same arguments and result as `kernels.depthwise_conv2d`."""
     if not takes(inputs, kernel):
         return by_xla.depthwise_conv2d(inputs, kernel, bias)

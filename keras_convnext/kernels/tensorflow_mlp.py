@@ -10,6 +10,8 @@ import math
 
 import tensorflow as tf
 
+from keras_convnext.kernels.tensorflow_sums import sum_of_rows
+
 
 def mlp(inputs, kernel_1, bias_1, kernel_2, bias_2, training: bool = False):
     """Same arguments and result as `kernels.mlp.reference`."""
@@ -38,9 +40,9 @@ def _with_own_gradients(rows, kernel_1, bias_1, kernel_2, bias_2):
         return (
             tf.matmul(hidden_gradient, kernel_1, transpose_b=True),
             tf.matmul(rows, hidden_gradient, transpose_a=True),
-            _sum(hidden_gradient),
+            sum_of_rows(hidden_gradient),
             tf.matmul(activated, output_gradient, transpose_a=True),
-            _sum(output_gradient),
+            sum_of_rows(output_gradient),
         )
 
     return outputs, gradients
@@ -64,8 +66,3 @@ def _gelu(x):
 def _gelu_derivative(x):
     cumulative = 0.5 * (1.0 + tf.math.erf(x * math.sqrt(0.5)))
     return cumulative + x * (tf.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi)))
-
-
-def _sum(rows):
-    """The rows' sum, as a product: on CPU twice as fast, and added up in float32."""
-    return tf.matmul(tf.ones((1, tf.shape(rows)[0]), rows.dtype), rows)[0]

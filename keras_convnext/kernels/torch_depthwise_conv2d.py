@@ -8,14 +8,11 @@ PyTorch takes a quarter to a tenth of the time of its own gradient of the kernel
 import torch
 from torch.nn.functional import conv2d
 
-from keras_convnext.kernels.depthwise_conv2d import reference
+from keras_convnext.kernels.depthwise_conv2d import LEAST_VALUES_OF_AN_IMAGE, reference
 from keras_convnext.kernels.torch_gradients import differentiable_gradients
 
-# In smaller images calling PyTorch once for each takes longer than what is saved.
-LEAST_VALUES_OF_AN_IMAGE = 2**13
 
-
-def depthwise_conv2d(inputs, kernel, bias=None):
+def depthwise_conv2d(inputs, kernel, bias=None, training: bool = False):
     """Same arguments and result as `kernels.depthwise_conv2d`."""
     if torch.compiler.is_compiling():
         # Given the call below, the compiler of PyTorch 2.13 fails on the second image size, when it

@@ -94,7 +94,7 @@ class Block(keras.layers.Layer):
 
     def call(self, inputs, training=False):
         # Past `__call__`, which on PyTorch takes as long as what these layers do to one image.
-        x = self.depthwise_conv.call(inputs)
+        x = self.depthwise_conv.call(inputs, training)
         x = kernels.layer_norm(self.norm, x, training, self._layer_norm_kernel)
         dense_layers = self.pointwise_conv_1, self.pointwise_conv_2
         x = kernels.mlp(*dense_layers, x, training, self._mlp_kernel)

@@ -22,6 +22,7 @@ class DepthwiseConv2D(keras.layers.Layer):
 
     Call arguments:
         inputs: Tensor of shape `(batch, height, width, channels)`.
+        training: Whether gradients will be asked for; the result does not depend on it.
 
     Returns:
         Tensor of the same shape.
@@ -66,10 +67,10 @@ class DepthwiseConv2D(keras.layers.Layer):
                 name="bias", shape=(channels,), initializer=self.bias_initializer
             )
 
-    def call(self, inputs):
+    def call(self, inputs, training=False):
         kernel = ops.convert_to_tensor(self.kernel)
         bias = None if self.bias is None else ops.convert_to_tensor(self.bias)
-        return self._convolve(inputs, kernel, bias)
+        return self._convolve(inputs, kernel, bias, training)
 
     def compute_output_shape(self, input_shape):
         return input_shape
