@@ -17,7 +17,11 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
-TRIED_VERSIONS = ("0.10.2",)  # of jaxlib
+TRIED_VERSIONS = (  # of jaxlib; with 0.8.0 oneDNN ended the process
+    *("0.8.1", "0.8.2", "0.8.3"),
+    *("0.9.0", "0.9.1", "0.9.2"),
+    *("0.10.0", "0.10.1", "0.10.2"),
+)
 MATMUL, CONVOLUTION = "__onednn$matmul", "__onednn$convolution"
 
 
