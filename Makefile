@@ -51,9 +51,9 @@ bench: .venv/test.installed
 	    $(BIN)/keras-convnext benchmark --backend $$backend --peer timm --batch-size 1 --rounds 15 \
 	        --output benchmarks/results/speed/$${backend}_timm_one_image; \
 	done
-	$(BIN)/keras-convnext benchmark --backend torch --backend tensorflow --peer "timm compiled" \
-	    --task forward --rounds 9 --output benchmarks/results/speed/timm_compiled
-	$(BIN)/keras-convnext benchmark --model convnext_base --backend tensorflow --backend torch \
+	$(BIN)/keras-convnext benchmark $(BACKENDS:%=--backend %) --peer "timm compiled" \
+	    --task forward --rounds 15 --output benchmarks/results/speed/timm_compiled
+	$(BIN)/keras-convnext benchmark --model convnext_base $(BACKENDS:%=--backend %) \
 	    --peer timm --precision float32 --output benchmarks/results/speed/base
 	$(BIN)/keras-convnext benchmark --backend tensorflow --peer timm --precision float32 --task forward \
 	    $(TABLE_1:%=--compare %) --output benchmarks/results/speed/table_1

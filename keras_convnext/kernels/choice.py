@@ -41,7 +41,7 @@ class Kernel:
 
 
 KERNELS = (
-    Kernel("adamw", "torch", "torch_adamw", "it goes over the weights once"),
+    Kernel("adamw", "torch", "torch_adamw", "it goes over the weights once", on_cpu_only=True),
     Kernel(
         "depthwise_conv2d",
         "tensorflow",

@@ -24,7 +24,6 @@ def mlp(inputs, kernel_1, bias_1, kernel_2, bias_2, training: bool = False):
 
 @jax.custom_vjp
 def _mlp(inputs, kernel_1, bias_1, kernel_2, bias_2):
-
     def outputs_of(rows):
         return gelu(rows @ kernel_1 + bias_1) @ kernel_2 + bias_2
 
