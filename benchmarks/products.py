@@ -4,9 +4,9 @@
 
 Times every product of a forward pass, of the dense layers, the stem and the downsampling, by
 TensorFlow, JAX and PyTorch, each in a process of its own, and by the call that our kernels make
-where one of them makes one. From the sums follow the images per second that no forward pass can
-exceed; a train step takes three products for each of these. The last line of output is one JSON
-document; `--save` also writes it to `benchmarks/results/products.json`.
+where one of them makes one. From the sums follow the images per second that a forward pass with
+these products cannot exceed; a train step takes three products for each of them. The last line of
+output is one JSON document; `--save` also writes it to `benchmarks/results/products.json`.
 """
 
 import argparse
@@ -60,8 +60,8 @@ def product_of(backend: str):
     if backend == "jax":
         import jax
 
-        from keras_convnext.kernels.jax_onednn import has_onednn
         from keras_convnext.kernels.jax_onednn_product import product
+        from keras_convnext.kernels.jax_onednn_support import has_onednn
 
         compiled = jax.jit(product if has_onednn() else jax.numpy.matmul)
         return lambda a, b: compiled(a, b).block_until_ready(), jax.numpy.ones

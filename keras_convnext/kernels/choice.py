@@ -27,7 +27,7 @@ class Kernel:
         module: Its module in `keras_convnext.kernels`.
         reason: Why it is taken, for the log.
         on_cpu_only: Whether it is taken on processors only.
-        needs_onednn: Whether it calls JAX's oneDNN, see `kernels.jax_onednn`.
+        needs_onednn: Whether it calls JAX's oneDNN, see `kernels.jax_onednn_support`.
         largest_kernel: Side of the largest convolution kernel it is taken for, in pixels.
     """
 
@@ -171,7 +171,7 @@ def _suits(row: Kernel, kernel_size: int | None) -> bool:
 
 
 def _jax_has_onednn() -> bool:
-    from keras_convnext.kernels.jax_onednn import has_onednn
+    from keras_convnext.kernels.jax_onednn_support import has_onednn
 
     return has_onednn()
 

@@ -1,64 +1,19 @@
 """oneDNN's operations for JAX on processors: products of matrices, and depthwise convolutions.
 
-XLA brings oneDNN along and calls it by custom calls, which take their settings as JSON. Given
-settings that it does not know, oneDNN ends the process; so they are only used with the versions of
-jaxlib they were tried with, and values that oneDNN may refuse are left to XLA.
+XLA brings oneDNN along and calls it by custom calls, which take their settings as JSON. Where they
+may be used says `jax_onednn_support`.
 """
 
 import functools
 import json
-import os
-import platform
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
-TRIED_VERSIONS = (  # of jaxlib; with 0.8.0 oneDNN ended the process
-    *("0.8.1", "0.8.2", "0.8.3"),
-    *("0.9.0", "0.9.1", "0.9.2"),
-    *("0.10.0", "0.10.1", "0.10.2"),
-)
 MATMUL, CONVOLUTION = "__onednn$matmul", "__onednn$convolution"
-
-
-@functools.cache
-def has_onednn() -> bool:
-    """Returns whether XLA's calls of oneDNN may be used here."""
-    return (
-        jax.lib.__version__ in TRIED_VERSIONS
-        and (platform.system(), platform.machine()) == ("Linux", "x86_64")
-        and "avx2" in _flags_of_the_processor()
-        # Values that are spread over several devices would be gathered on each for a custom call.
-        and jax.default_backend() == "cpu"
-        and jax.device_count() == 1
-    )
-
-
-def takes(*operands) -> bool:
-    """Returns whether oneDNN takes these arrays: of a type it knows, neither empty nor open."""
-    dtypes = {x.dtype for x in operands}
-    if len(dtypes) > 1 or not dtypes <= _dtypes():
-        return False
-    return all(isinstance(side, int) and side > 0 for x in operands for side in x.shape)
-
-
-@functools.cache
-def _dtypes() -> frozenset:
-    dtypes = {jnp.dtype("float32")}
-    # oneDNN can be told to leave out what a processor has, and then refuses bfloat16.
-    if "avx512_bf16" in _flags_of_the_processor() and "ONEDNN_MAX_CPU_ISA" not in os.environ:
-        dtypes.add(jnp.dtype("bfloat16"))
-    return frozenset(dtypes)
-
-
-@functools.cache
-def _flags_of_the_processor() -> frozenset[str]:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return frozenset(next((line for line in lines if line.startswith("flags")), "").split())
 
 
 def matmul(a, b, bias=None, transpose_a: bool = False, transpose_b: bool = False, gelu=False):

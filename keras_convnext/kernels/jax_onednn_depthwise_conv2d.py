@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from keras_convnext.kernels import jax_depthwise_conv2d as by_xla
-from keras_convnext.kernels.jax_onednn import depthwise_convolution, takes
+from keras_convnext.kernels.jax_onednn import depthwise_convolution
+from keras_convnext.kernels.jax_onednn_support import takes
 from keras_convnext.kernels.jax_sums import exact, sum_of_rows
 
 

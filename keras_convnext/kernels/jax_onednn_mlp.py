@@ -9,8 +9,9 @@ import jax
 from keras_convnext.kernels import jax_mlp as by_xla
 from keras_convnext.kernels.jax_cast import cast
 from keras_convnext.kernels.jax_gelu import gelu, gelu_derivative
-from keras_convnext.kernels.jax_onednn import matmul, takes
+from keras_convnext.kernels.jax_onednn import matmul
 from keras_convnext.kernels.jax_onednn_product import dense, product
+from keras_convnext.kernels.jax_onednn_support import takes
 from keras_convnext.kernels.jax_scheduling import zero_known_after
 from keras_convnext.kernels.jax_sums import sum_of_rows
 

@@ -1,8 +1,8 @@
 """A convolution of patches for JAX on CPU, as oneDNN's product."""
 
 from keras_convnext.kernels import jax_patch_conv2d as by_xla
-from keras_convnext.kernels.jax_onednn import takes
 from keras_convnext.kernels.jax_onednn_product import dense
+from keras_convnext.kernels.jax_onednn_support import takes
 from keras_convnext.kernels.patch_conv2d import patches, rows_of
 
 

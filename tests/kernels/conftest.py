@@ -12,7 +12,7 @@ BACKEND = keras.backend.backend()
 def products_by(request, monkeypatch):
     """Says who computes products and convolutions."""
     if request.param == "oneDNN":
-        from keras_convnext.kernels.jax_onednn import has_onednn
+        from keras_convnext.kernels.jax_onednn_support import has_onednn
 
         if not has_onednn():
             pytest.skip("this jaxlib or processor is none that oneDNN was tried with")

@@ -12,11 +12,12 @@ import jax.numpy as jnp
 from gradients import largest_relative_error, random_tensors
 from jax import export
 
-from keras_convnext.kernels import jax_onednn
+from keras_convnext.kernels import jax_onednn, jax_onednn_support
+from keras_convnext.kernels.jax_onednn_support import takes
 from keras_convnext.layers import Block
 
 pytestmark = pytest.mark.skipif(
-    not jax_onednn.has_onednn(),
+    not jax_onednn_support.has_onednn(),
     reason="this jaxlib or processor is none that oneDNN was tried with",
 )
 
@@ -78,10 +79,10 @@ def test_products_are_those_of_numpy(transpose_a, transpose_b, with_bias, gelu):
 
 def test_takes_what_onednn_knows():
     matrix = jnp.ones((2, 3))
-    assert jax_onednn.takes(matrix, matrix)
-    assert not jax_onednn.takes(matrix, matrix.astype("bfloat16"))
-    assert not jax_onednn.takes(matrix.astype("int32"))
-    assert not jax_onednn.takes(jnp.ones((0, 3)))
+    assert takes(matrix, matrix)
+    assert not takes(matrix, matrix.astype("bfloat16"))
+    assert not takes(matrix.astype("int32"))
+    assert not takes(jnp.ones((0, 3)))
 
 
 @pytest.mark.parametrize(
@@ -93,11 +94,11 @@ def test_takes_what_onednn_knows():
     ],
 )
 def test_bfloat16_is_left_to_xla_where_onednn_may_refuse_it(flags, most, taken, monkeypatch):
-    monkeypatch.setattr(jax_onednn, "_flags_of_the_processor", lambda: flags)
+    monkeypatch.setattr(jax_onednn_support, "_flags_of_the_processor", lambda: flags)
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     if most:
         monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", most)
-    dtypes = jax_onednn._dtypes.__wrapped__()
+    dtypes = jax_onednn_support._dtypes.__wrapped__()
     assert (jnp.dtype("bfloat16") in dtypes) == taken
     assert jnp.dtype("float32") in dtypes
 
@@ -105,18 +106,18 @@ def test_bfloat16_is_left_to_xla_where_onednn_may_refuse_it(flags, most, taken, 
 @pytest.mark.parametrize(
     ("where", "name", "value"),
     [
-        (jax.lib, "__version__", "0.0.1"),
-        (jax_onednn.platform, "system", lambda: "Darwin"),
-        (jax_onednn.platform, "machine", lambda: "aarch64"),
-        (jax_onednn, "_flags_of_the_processor", lambda: {"sse4_1"}),
+        (jax_onednn_support.jaxlib, "__version__", "0.0.1"),
+        (jax_onednn_support.platform, "system", lambda: "Darwin"),
+        (jax_onednn_support.platform, "machine", lambda: "aarch64"),
+        (jax_onednn_support, "_flags_of_the_processor", lambda: {"sse4_1"}),
         (jax, "default_backend", lambda: "gpu"),
         (jax, "device_count", lambda: 2),
     ],
 )
 def test_is_not_used_where_it_was_not_tried(where, name, value, monkeypatch):
-    assert jax_onednn.has_onednn.__wrapped__()
+    assert jax_onednn_support.has_onednn.__wrapped__()
     monkeypatch.setattr(where, name, value)
-    assert not jax_onednn.has_onednn.__wrapped__()
+    assert not jax_onednn_support.has_onednn.__wrapped__()
 
 
 def test_casts_to_bfloat16_give_jaxs_values():
