@@ -17,7 +17,7 @@ from keras_convnext.kernels.jax_sums import exact, sum_of_rows
 
 def depthwise_conv2d(inputs, kernel, bias=None, training: bool = False):
     """Same arguments and result as `kernels.depthwise_conv2d`."""
-    if not takes(inputs, kernel):
+    if not takes(inputs, kernel, *(() if bias is None else (bias,))):
         return by_xla.depthwise_conv2d(inputs, kernel, bias)
     return _convolve(inputs, kernel, bias)
 

@@ -7,7 +7,7 @@ kernel of the image's size. It takes a third to a fifteenth of the time of Tenso
 import tensorflow as tf
 
 from keras_convnext.kernels.depthwise_conv2d import LEAST_VALUES_OF_AN_IMAGE, reference
-from keras_convnext.kernels.tensorflow_sums import sum_of_rows
+from keras_convnext.kernels.tensorflow_sums import exact, sum_of_rows
 
 
 def depthwise_conv2d(inputs, kernel, bias=None, training: bool = False):
@@ -47,15 +47,13 @@ def _convolve(inputs, kernel, padding):
 def _kernel_gradient(inputs, output_gradient, shape):
     rows, columns, channels, _ = shape
     padding = ((0, 0), (rows // 2, rows // 2), (columns // 2, columns // 2), (0, 0))
-    # Added up in at least float32: in bfloat16 the sum would stop growing.
-    exact = inputs.dtype if inputs.dtype.size > 4 else tf.float32
 
     def add_gradient_of_image(number, total):
         image = tf.pad(inputs[number : number + 1], padding)
         taps = _convolve(image, output_gradient[number][..., tf.newaxis], "VALID")
-        return number + 1, total + tf.cast(taps[0], exact)
+        return number + 1, total + tf.cast(taps[0], total.dtype)
 
     count = tf.shape(inputs)[0]
-    start = tf.constant(0), tf.zeros((rows, columns, channels), exact)
+    start = tf.constant(0), tf.zeros((rows, columns, channels), exact(inputs))
     _, total = tf.while_loop(lambda number, _: number < count, add_gradient_of_image, start)
     return tf.cast(total, inputs.dtype)[..., tf.newaxis]

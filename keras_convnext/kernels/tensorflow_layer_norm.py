@@ -6,13 +6,14 @@ are normalised in float32.
 
 import tensorflow as tf
 
+from keras_convnext.kernels.tensorflow_sums import exact
+
 
 def layer_norm(inputs, gamma, beta, epsilon: float, training: bool = False):
     """Same arguments and result as `kernels.layer_norm.reference`."""
-    exact = inputs.dtype if inputs.dtype.size > 4 else tf.float32
-    rows = tf.cast(tf.reshape(inputs, (-1, inputs.shape[-1])), exact)
+    rows = tf.cast(tf.reshape(inputs, (-1, inputs.shape[-1])), exact(inputs))
     # Keras's variables pass for tensors, but gradients of one's own must not meet variables.
-    gamma, beta = (tf.cast(tf.convert_to_tensor(weight), exact) for weight in (gamma, beta))
+    gamma, beta = (tf.cast(tf.convert_to_tensor(weight), rows.dtype) for weight in (gamma, beta))
     if training:
         outputs = _with_own_gradients(rows, gamma, beta, epsilon)
     else:
