@@ -1,5 +1,7 @@
 """What the optimizers share: parameter groups, accumulation, and the weights' moving average."""
 
+import contextlib
+
 import keras
 from keras import ops
 
@@ -60,7 +62,8 @@ class Optimizer(keras.optimizers.Optimizer):
         self._scales: list[float] = []
 
     def build(self, variables):
-        super().build(variables)
+        with _outside_of_functions():
+            super().build(variables)
         decay = 1.0 if self.layer_decay is None else self.layer_decay
         paths = [variable.path for variable in variables]
         self._scales = layer_scales(paths, decay, self.layer_decay_rule)
@@ -128,6 +131,19 @@ class Optimizer(keras.optimizers.Optimizer):
             "layer_decay_rule": self.layer_decay_rule,
             "decay_vectors": self.decay_vectors,
         }
+
+
+def _outside_of_functions():
+    """Lifts what is built out of a function that TensorFlow traces.
+
+    Built within one, as the first step of training does, the function would be traced twice, and
+    would keep the zeros that the moments start from, as large as the moments themselves.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    import tensorflow as tf
+
+    return tf.init_scope()
 
 
 def _value_of(variable):

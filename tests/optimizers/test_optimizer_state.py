@@ -113,3 +113,19 @@ def test_a_step_that_overflows_in_half_precision_is_left_out(kind, steps):
     train(model, range(4, 6))
     for now, then in zip(values(model.trainable_variables), before, strict=False):
         assert (now != then).any()
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow traces functions")
+def test_moments_made_in_a_traced_step_do_not_begin_in_its_graph():
+    import tensorflow as tf
+
+    optimizer, variable, operations = AdamW(1e-3), keras.Variable(np.ones((3, 4))), []
+
+    @tf.function
+    def step():
+        optimizer.apply([tf.ones((3, 4))], [variable])
+        operations.append({op.type for op in tf.compat.v1.get_default_graph().get_operations()})
+
+    step()
+    # With it a graph asks whether it has to give a variable its first value.
+    assert "VarIsInitializedOp" not in operations[0]
