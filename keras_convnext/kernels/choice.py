@@ -41,6 +41,13 @@ class Kernel:
 
 
 KERNELS = (
+    Kernel(
+        "adamw",
+        "tensorflow",
+        "tensorflow_adamw",
+        "it goes over the weights once",
+        on_cpu_only=True,
+    ),
     Kernel("adamw", "torch", "torch_adamw", "it goes over the weights once", on_cpu_only=True),
     Kernel(
         "depthwise_conv2d",

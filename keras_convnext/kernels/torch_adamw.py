@@ -13,9 +13,9 @@ def adamw(
     """Moves a weight and its averages in place.
 
     Args:
-        weight: Tensor.
+        weight: Variable.
         gradient: Tensor like it.
-        mean: Moving average of the gradients, a tensor like the weight.
+        mean: Moving average of the gradients, a variable like the weight.
         square: Moving average of their squares.
         greatest: With AMSGrad the greatest that `square` ever was; else `None`.
         update: The number of this update, from 1; a scalar tensor.
@@ -26,12 +26,12 @@ def adamw(
     """
     with torch.no_grad():
         torch._fused_adamw_(
-            [weight],
+            [weight.value],
             # The operation goes through memory as it lies, so all must lie in the same order.
             [gradient.contiguous()],
-            [mean],
-            [square],
-            [] if greatest is None else [greatest],
+            [mean.value],
+            [square.value],
+            [] if greatest is None else [greatest.value],
             [update.to(torch.float32)],
             lr=rate,
             beta1=betas[0],

@@ -70,16 +70,17 @@ class AdamW(Optimizer, keras.optimizers.AdamW):
     def _move(self, gradient, variable, rate, decay):
         reference = super()._move
         kernel = fastest("adamw", reference)
-        if kernel == reference or in_stateless_scope():  # where nothing may be changed in place
+        # In half precision 1 - beta_2 may be 0; in a stateless scope nothing is changed in place.
+        if kernel == reference or _is_half(variable) or in_stateless_scope():
             reference(gradient, variable, rate, decay)
             return
         index = self._get_variable_index(variable)
         kernel(
-            variable.value,
+            variable,
             gradient,
-            self._momentums[index].value,
-            self._velocities[index].value,
-            self._velocity_hats[index].value if self.amsgrad else None,
+            self._momentums[index],
+            self._velocities[index],
+            self._velocity_hats[index] if self.amsgrad else None,
             ops.convert_to_tensor(self.iterations) + 1,
             rate,
             decay,
@@ -115,3 +116,7 @@ class AdamW(Optimizer, keras.optimizers.AdamW):
             return 1.0
         update = ops.cast(self.iterations + 1, "float32")
         return -ops.expm1(update * math.log(beta))
+
+
+def _is_half(variable) -> bool:
+    return keras.backend.standardize_dtype(variable.dtype) in ("bfloat16", "float16")

@@ -12,6 +12,7 @@ from keras_convnext.kernels import choice
 BACKEND = keras.backend.backend()
 TAKEN = {
     "tensorflow": {
+        "adamw": "tensorflow_adamw",
         "depthwise_conv2d": "tensorflow_depthwise_conv2d",
         "mlp": "tensorflow_mlp",
         "layer_norm": "tensorflow_layer_norm",
