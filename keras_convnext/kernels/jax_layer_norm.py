@@ -22,6 +22,11 @@ def _forward(inputs, gamma, beta, epsilon, training):
 
 def _backward(epsilon, training, saved, output_gradient):
     inputs, gamma, beta = saved
+    return layer_norm_gradients(inputs, gamma, beta, epsilon, output_gradient)
+
+
+def layer_norm_gradients(inputs, gamma, beta, epsilon: float, output_gradient):
+    """Returns the gradients for the inputs, `gamma` and `beta`."""
     output_gradient = output_gradient.astype(exact(inputs))
     zero = zero_known_after(output_gradient)
     normalized, scale = _normalize(inputs.astype(exact(inputs)) + zero, epsilon)

@@ -72,8 +72,7 @@ class Block(keras.layers.Layer):
         )
 
     def build(self, input_shape):
-        self._layer_norm_kernel = kernels.fastest_layer_norm()
-        self._mlp_kernel = kernels.fastest_mlp()
+        self._norm_mlp_kernel = kernels.fastest_norm_mlp()
         channels = input_shape[-1]
         self.pointwise_conv_1 = self._dense(EXPANSION * channels, "pointwise_conv_1")
         self.pointwise_conv_2 = self._dense(channels, "pointwise_conv_2")
@@ -95,11 +94,10 @@ class Block(keras.layers.Layer):
     def call(self, inputs, training=False):
         # Past `__call__`, which on PyTorch takes as long as what these layers do to one image.
         x = self.depthwise_conv.call(inputs, training)
-        x = kernels.layer_norm(self.norm, x, training, self._layer_norm_kernel)
         dense_layers = self.pointwise_conv_1, self.pointwise_conv_2
-        x = kernels.mlp(*dense_layers, x, training, self._mlp_kernel)
-        if self.layer_scale is not None:
-            x = self.layer_scale.call(x)
+        x = kernels.norm_mlp(
+            self.norm, *dense_layers, self.layer_scale, x, training, self._norm_mlp_kernel
+        )
         x = self.stochastic_depth.call(x, training=training)
         return inputs + x
 

@@ -14,19 +14,19 @@ TAKEN = {
     "tensorflow": {
         "adamw": "tensorflow_adamw",
         "depthwise_conv2d": "tensorflow_depthwise_conv2d",
-        "mlp": "tensorflow_mlp",
+        "norm_mlp": "tensorflow_norm_mlp",
         "layer_norm": "tensorflow_layer_norm",
         "patch_conv2d": "tensorflow_patch_conv2d",
     },
     "jax": {
-        "mlp": "jax_onednn_mlp",
+        "norm_mlp": "jax_onednn_norm_mlp",
         "depthwise_conv2d": "jax_onednn_depthwise_conv2d",
         "layer_norm": "jax_layer_norm",
         "patch_conv2d": "jax_onednn_patch_conv2d",
     },
     "torch": {
         "adamw": "torch_adamw",
-        "mlp": "torch_mlp",
+        "norm_mlp": "torch_norm_mlp",
         "depthwise_conv2d": "torch_depthwise_conv2d",
         "layer_norm": "torch_layer_norm",
         "patch_conv2d": "torch_patch_conv2d",
@@ -67,7 +67,7 @@ def test_kernels_for_processors_are_not_taken_on_a_gpu(monkeypatch):
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="oneDNN's calls are JAX's")
-@pytest.mark.parametrize("operation", ["depthwise_conv2d", "mlp", "patch_conv2d"])
+@pytest.mark.parametrize("operation", ["depthwise_conv2d", "norm_mlp", "patch_conv2d"])
 def test_without_onednn_xla_does_the_work(operation, monkeypatch):
     monkeypatch.setattr(choice, "_jax_has_onednn", lambda: False)
     chosen = choice.fastest(operation, reference, kernel_size=7)
@@ -88,23 +88,25 @@ def test_the_reference_can_be_forced(monkeypatch):
 
 
 def test_auto_is_the_default(monkeypatch):
-    chosen = choice.fastest("mlp", reference)
+    chosen = choice.fastest("norm_mlp", reference)
     monkeypatch.setenv(choice.VARIABLE, "auto")
-    assert choice.fastest("mlp", reference) is chosen
+    assert choice.fastest("norm_mlp", reference) is chosen
 
 
 def test_an_unknown_setting_is_refused(monkeypatch):
     monkeypatch.setenv(choice.VARIABLE, "fastest")
     with pytest.raises(ValueError, match=r"must be 'auto' or 'reference'. Received: 'fastest'"):
-        choice.fastest("mlp", reference)
+        choice.fastest("norm_mlp", reference)
 
 
 def test_the_choice_is_logged_once_with_its_reason(caplog):
     caplog.set_level(logging.INFO, "keras_convnext")
     for _ in range(3):
-        choice.fastest("mlp", reference)
-    row = next(row for row in choice.KERNELS if (row.operation, row.backend) == ("mlp", BACKEND))
-    assert caplog.messages == [f"mlp: {row.module} ({row.reason})"]
+        choice.fastest("norm_mlp", reference)
+    row = next(
+        row for row in choice.KERNELS if (row.operation, row.backend) == ("norm_mlp", BACKEND)
+    )
+    assert caplog.messages == [f"norm_mlp: {row.module} ({row.reason})"]
 
 
 def test_a_network_gives_the_same_with_and_without_kernels(toy, monkeypatch):

@@ -1,5 +1,6 @@
 """Kernels that work in parts of the batch, which the small shapes of other tests would not need."""
 
+import functools
 import importlib
 
 import keras
@@ -75,10 +76,9 @@ def test_dense_layers_gradients_are_added_up_over_the_parts(
     cache_of, rows_that_fit, dtype, tolerance
 ):
     cache_of(rows_that_fit * 7 * FLOAT)
-    compare_with_reference(module("jax_mlp").mlp, module("mlp").reference, DENSE, dtype, tolerance)
-    compare_values_with_reference(
-        module("jax_mlp").mlp, module("mlp").reference, DENSE[:-1], dtype, tolerance
-    )
+    kernel = functools.partial(module("jax_norm_mlp").norm_mlp, epsilon=EPSILON)
+    compare_with_reference(kernel, dense_reference(), DENSE, dtype, tolerance)
+    compare_values_with_reference(kernel, dense_reference(), DENSE[:-1], dtype, tolerance)
 
 
 @only_jax
@@ -97,14 +97,21 @@ def test_a_batch_whose_size_is_open_is_taken_whole():
 @pytest.mark.skipif(BACKEND != "torch", reason="this is PyTorch's kernel")
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-6), ("bfloat16", 2e-2)])
 @pytest.mark.parametrize("rows_that_fit", [1, 5, 41, 42, 1000])
-def test_dense_layers_parts_are_put_together(monkeypatch, rows_that_fit, dtype, tolerance):
-    kernel, reference = module("torch_mlp"), module("mlp").reference
+@pytest.mark.parametrize("keeps", [False, True])
+def test_dense_layers_parts_are_put_together(monkeypatch, keeps, rows_that_fit, dtype, tolerance):
+    kernel = module("torch_norm_mlp")
     monkeypatch.setattr(kernel, "BYTES_OF_HIDDEN_UNITS", rows_that_fit * 7 * FLOAT)
-    compare_values_with_reference(kernel.mlp, reference, DENSE[:-1], dtype, tolerance)
-    compare_with_reference(
-        lambda *arguments: kernel.mlp(*arguments, training=True), reference, DENSE, dtype, tolerance
-    )
+    monkeypatch.setattr(kernel, "keeps_unscaled", lambda rows, hidden: keeps)
+    forward = functools.partial(kernel.norm_mlp, epsilon=EPSILON)
+    compare_values_with_reference(forward, dense_reference(), DENSE[:-1], dtype, tolerance)
+    training = functools.partial(forward, training=True)
+    compare_with_reference(training, dense_reference(), DENSE, dtype, tolerance)
 
 
-# Inputs, both layers' weights, and the result.
-DENSE = [(2, 3, 7, 3), (3, 7), (7,), (7, 3), (3,), (2, 3, 7, 3)]
+def dense_reference():
+    return functools.partial(module("norm_mlp").reference, epsilon=EPSILON)
+
+
+EPSILON = 1e-6
+# Inputs, LayerNorm's and both layers' weights, layer scale, and the result.
+DENSE = [(2, 3, 7, 5), (5,), (5,), (5, 7), (7,), (7, 5), (5,), (5,), (2, 3, 7, 5)]
