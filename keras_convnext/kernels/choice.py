@@ -165,6 +165,8 @@ def fastest(operation: str, reference: Callable, kernel_size: int | None = None)
 @functools.cache
 def _load(operation: str, backend: str, kernel_size: int | None) -> Callable | None:
     """Returns the function of the first row that suits; `None` if none does."""
+    if backend == "jax":
+        _give_back_the_compilers_memory()
     for row in KERNELS:
         if row.operation == operation and row.backend == backend and _suits(row, kernel_size):
             logger.info("%s: %s (%s)", operation, row.module, row.reason)
@@ -180,6 +182,12 @@ def _suits(row: Kernel, kernel_size: int | None) -> bool:
     if row.on_cpu_only and not _device_is_cpu(row.backend):
         return False
     return not row.needs_onednn or _jax_has_onednn()
+
+
+def _give_back_the_compilers_memory() -> None:
+    from keras_convnext.kernels.jax_compiler_memory import give_back_after_compiling
+
+    give_back_after_compiling()
 
 
 def _jax_has_onednn() -> bool:
