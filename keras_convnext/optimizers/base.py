@@ -136,8 +136,8 @@ class Optimizer(keras.optimizers.Optimizer):
 def _outside_of_functions():
     """Lifts what is built out of a function that TensorFlow traces.
 
-    Built within one, as the first step of training does, the function would be traced twice, and
-    would keep the zeros that the moments start from, as large as the moments themselves.
+    Built within one, as in the first step of training, the moments would start from zeros that the
+    function keeps, as large as the moments themselves.
     """
     if keras.backend.backend() != "tensorflow":
         return contextlib.nullcontext()

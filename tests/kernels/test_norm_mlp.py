@@ -130,7 +130,7 @@ def test_gradients_of_gradients_equal_the_references():
         if name == "bias_2":  # it does not tell in the inputs' gradient
             assert not ops.any(result)
         else:
-            assert largest_relative_error(result, truth) < 1e-4, name
+            assert largest_relative_error(result, truth) < 1e-5, name
 
 
 NAMES = ("inputs", "gamma", "beta", "kernel_1", "bias_1", "kernel_2", "bias_2", "scale")
