@@ -10,11 +10,13 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import keras
 
 logger = logging.getLogger(__name__)
 VARIABLE = "KERAS_CONVNEXT_KERNELS"
+Reference = TypeVar("Reference", bound=Callable | None)
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,9 @@ KERNELS = (
 )
 
 
-def fastest(operation: str, reference: Callable, kernel_size: int | None = None) -> Callable:
+def fastest(
+    operation: str, reference: Reference, kernel_size: int | None = None
+) -> Callable | Reference:
     """Returns the fastest implementation known for this backend and device.
 
     The environment variable `KERAS_CONVNEXT_KERNELS=reference` forces the reference. What is
@@ -145,7 +149,7 @@ def fastest(operation: str, reference: Callable, kernel_size: int | None = None)
 
     Args:
         operation: Name of the operation.
-        reference: Its reference.
+        reference: Its reference, or `None` for one that is no function, as an optimizer's steps.
         kernel_size: Of a convolution, the side of the kernels it will be called with, in pixels.
 
     Raises:

@@ -4,36 +4,48 @@ It changes a weight and its averages in place, and goes over them once; weight d
 Single operations go over them ten times, and are a fifth of a train step of one image.
 """
 
+import functools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
 
-def adamw(
-    weight, gradient, mean, square, greatest, update, rate, decay: float, betas, epsilon: float
-) -> None:
-    """Moves a weight and its averages in place; same arguments as `torch_adamw.adamw`."""
-    if decay:
-        weight.assign_sub(weight * (rate * decay))
-    of_mean, of_square = (_sum_of_weights(beta, update, gradient.dtype) for beta in betas)
-    # The operation corrects the averages' bias by itself, from powers of the betas in which the
-    # digits that count are lost, and adds epsilon to the root before: both are done here.
-    no_power = tf.zeros((), gradient.dtype)
-    settings = {
-        "beta1_power": no_power,
-        "beta2_power": no_power,
-        "lr": rate * tf.sqrt(of_square) / of_mean,
-        "beta1": tf.constant(betas[0], gradient.dtype),
-        "beta2": tf.constant(betas[1], gradient.dtype),
-        "epsilon": epsilon * tf.sqrt(of_square),
-        "grad": gradient,
-    }
-    variables = {"var": weight.handle, "m": mean.handle, "v": square.handle}
-    if greatest is None:
-        tf.raw_ops.ResourceApplyAdam(**variables, **settings)
-    else:
-        tf.raw_ops.ResourceApplyAdamWithAmsgrad(**variables, vhat=greatest.handle, **settings)
+def adamw(update, rate, betas, epsilon: float) -> Callable:
+    """Same arguments and result as `torch_adamw.adamw`."""
+
+    @functools.cache
+    def scaled(rate_scale, dtype):
+        return tf.cast(rate, dtype) * rate_scale
+
+    @functools.cache
+    def settings(scale, dtype):
+        of_mean, of_square = (_sum_of_weights(beta, update, dtype) for beta in betas)
+        # The operation corrects the averages' bias by itself, from powers of the betas in which
+        # the digits that count are lost, and adds epsilon to the root before: both are done here.
+        no_power = tf.zeros((), dtype)
+        return {
+            "beta1_power": no_power,
+            "beta2_power": no_power,
+            "lr": scaled(scale, dtype) * tf.sqrt(of_square) / of_mean,
+            "beta1": tf.constant(betas[0], dtype),
+            "beta2": tf.constant(betas[1], dtype),
+            "epsilon": epsilon * tf.sqrt(of_square),
+        }
+
+    def move(weight, gradient, mean, square, greatest, scale: float, decay: float) -> None:
+        dtype = gradient.dtype
+        if decay:
+            weight.assign_sub(weight * scaled(scale * decay, dtype))
+        arguments = {"var": weight.handle, "m": mean.handle, "v": square.handle, "grad": gradient}
+        arguments |= settings(scale, dtype)
+        if greatest is None:
+            tf.raw_ops.ResourceApplyAdam(**arguments)
+        else:
+            tf.raw_ops.ResourceApplyAdamWithAmsgrad(**arguments, vhat=greatest.handle)
+
+    return move
 
 
 def _sum_of_weights(beta: float, update, dtype):

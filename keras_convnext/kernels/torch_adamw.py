@@ -4,27 +4,29 @@ It goes over a weight, its gradient and its averages once, where single operatio
 times: on a processor that is a third of a train step of one image.
 """
 
+from collections.abc import Callable
+
 import torch
 
 
-def adamw(
-    weight, gradient, mean, square, greatest, update, rate, decay: float, betas, epsilon: float
-) -> None:
-    """Moves a weight and its averages in place.
+def adamw(update, rate, betas, epsilon: float) -> Callable:
+    """Returns the function that moves a weight and its averages in place, in one step.
 
     Args:
-        weight: Variable.
-        gradient: Tensor like it.
-        mean: Moving average of the gradients, a variable like the weight.
-        square: Moving average of their squares.
-        greatest: With AMSGrad the greatest that `square` ever was; else `None`.
-        update: The number of this update, from 1; a scalar tensor.
+        update: The number of this update, from 1; a scalar tensor in float32.
         rate: The learning rate, a scalar tensor.
-        decay: Decoupled weight decay, which the rate is multiplied with.
         betas: What each average keeps of itself in an update.
         epsilon: Added to the root in the denominator.
+
+    Returns:
+        A function of a weight, a variable; its gradient, a tensor like it; the moving averages of
+        its gradients and of their squares, variables; with AMSGrad the greatest that the latter
+        ever was, else `None`; the factor on its learning rate; and its decoupled weight decay,
+        which the rate is multiplied with.
     """
-    with torch.no_grad():
+
+    @torch.no_grad()
+    def move(weight, gradient, mean, square, greatest, scale: float, decay: float) -> None:
         torch._fused_adamw_(
             [weight.value],
             # The operation goes through memory as it lies, so all must lie in the same order.
@@ -32,8 +34,8 @@ def adamw(
             [mean.value],
             [square.value],
             [] if greatest is None else [greatest.value],
-            [update.to(torch.float32)],
-            lr=rate,
+            [update],
+            lr=rate * scale,
             beta1=betas[0],
             beta2=betas[1],
             weight_decay=decay,
@@ -41,3 +43,5 @@ def adamw(
             amsgrad=greatest is not None,
             maximize=False,
         )
+
+    return move

@@ -7,7 +7,7 @@ from keras import ops
 from keras.src.backend.common.stateless_scope import in_stateless_scope
 
 from keras_convnext.kernels.choice import fastest
-from keras_convnext.optimizers.base import Optimizer
+from keras_convnext.optimizers.base import Optimizer, Step
 
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
@@ -67,55 +67,58 @@ class AdamW(Optimizer, keras.optimizers.AdamW):
             **kwargs,
         )
 
-    def _move(self, gradient, variable, rate, decay):
-        reference = super()._move
-        kernel = fastest("adamw", reference)
-        # In half precision 1 - beta_2 may be 0; in a stateless scope nothing is changed in place.
-        if kernel == reference or _is_half(variable) or in_stateless_scope():
-            reference(gradient, variable, rate, decay)
-            return
-        index = self._get_variable_index(variable)
-        kernel(
-            variable,
-            gradient,
-            self._momentums[index],
-            self._velocities[index],
-            self._velocity_hats[index] if self.amsgrad else None,
-            ops.convert_to_tensor(self.iterations) + 1,
-            rate,
-            decay,
-            (self.beta_1, self.beta_2),
-            self.epsilon,
-        )
+    def _step(self, rate):
+        update = ops.cast(self.iterations, "float32") + 1
+        betas = self.beta_1, self.beta_2
+        # In a stateless scope nothing is changed in place.
+        kernel = None if in_stateless_scope() else fastest("adamw", None)
+        if kernel is not None:
+            kernel = kernel(update, rate, betas, self.epsilon)
+        return Step(rate, [_sum_of_weights(beta, update) for beta in betas], kernel)
 
-    def _update(self, gradient, variable, decay):
-        direction = self._direction(gradient, variable)
+    def _move(self, gradient, variable, step, scale, decay):
+        # In half precision 1 - beta_2 may be 0, which the kernels take for what a term weighs.
+        if step.kernel is None or _is_half(variable):
+            super()._move(gradient, variable, step, scale, decay)
+            return
+        step.kernel(variable, gradient, *self._averages_of(variable), scale, decay)
+
+    def _update(self, gradient, variable, step, decay):
+        direction = self._direction(gradient, variable, step.sums)
         return direction + decay * variable if decay else direction
 
-    def _direction(self, gradient, variable):
-        index = self._get_variable_index(variable)
-        mean, square = self._momentums[index], self._velocities[index]
+    def _direction(self, gradient, variable, sums):
+        mean, square, greatest = self._averages_of(variable)
         self.assign_add(mean, (gradient - mean) * (1 - self.beta_1))
         self.assign_add(square, (ops.square(gradient) - square) * (1 - self.beta_2))
-        if self.amsgrad:
-            greatest = self._velocity_hats[index]
+        if greatest is not None:
             self.assign(greatest, ops.maximum(greatest, square))
             square = greatest
         # Keras adds epsilon to the root before the correction of its bias, PyTorch after it. At
         # the start that is a factor of 30 on epsilon, which small gradients feel.
-        root = ops.sqrt(square) / ops.cast(ops.sqrt(self._weight(self.beta_2)), variable.dtype)
-        mean = mean / ops.cast(self._weight(self.beta_1), variable.dtype)
+        of_mean, of_square = sums
+        root = ops.sqrt(square) / ops.cast(ops.sqrt(of_square), variable.dtype)
+        mean = mean / ops.cast(of_mean, variable.dtype)
         return mean / (root + self.epsilon)
 
-    def _weight(self, beta: float):
-        """Returns what the terms of an average have as weights in sum, and it must be divided by.
+    def _averages_of(self, variable):
+        """Returns the averages of a weight's gradients and of their squares.
 
-        That is one minus a power of `beta`, but `beta` itself would lose the digits that count.
+        The third is, with AMSGrad, the greatest that the second ever was; else `None`.
         """
-        if beta == 0:
-            return 1.0
-        update = ops.cast(self.iterations + 1, "float32")
-        return -ops.expm1(update * math.log(beta))
+        index = self._get_variable_index(variable)
+        greatest = self._velocity_hats[index] if self.amsgrad else None
+        return self._momentums[index], self._velocities[index], greatest
+
+
+def _sum_of_weights(beta: float, update):
+    """Returns what the terms of an average have as weights in sum, and it must be divided by.
+
+    That is one minus a power of `beta`, but `beta` itself would lose the digits that count.
+    """
+    if beta == 0:
+        return ops.ones_like(update)
+    return -ops.expm1(update * math.log(beta))
 
 
 def _is_half(variable) -> bool:

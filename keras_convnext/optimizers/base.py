@@ -1,11 +1,29 @@
 """What the optimizers share: parameter groups, accumulation, and the weights' moving average."""
 
 import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
 from keras_convnext.layer_decay import BLOCKS_OF, layer_scales
+
+
+class Step(NamedTuple):
+    """What the weights' updates in one step have in common.
+
+    It is worked out once a step: in TensorFlow's graph it would stand once a weight.
+
+    Attributes:
+        rate: The learning rate, a scalar tensor.
+        sums: What the moving averages are divided by, as of `AdamW`.
+        kernel: What moves a weight and its averages in place, if there is such a thing.
+    """
+
+    rate: Any
+    sums: Sequence = ()
+    kernel: Callable | None = None
 
 
 class Optimizer(keras.optimizers.Optimizer):
@@ -68,17 +86,25 @@ class Optimizer(keras.optimizers.Optimizer):
         paths = [variable.path for variable in variables]
         self._scales = layer_scales(paths, decay, self.layer_decay_rule)
 
-    def update_step(self, gradient, variable, learning_rate):
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        # Keras hands what stands for the rate here on to `update_step`, weight by weight.
+        super()._backend_update_step(grads, trainable_variables, self._step(learning_rate))
+
+    def update_step(self, gradient, variable, step):
         scale = self._scales[self._get_variable_index(variable)]
-        rate = ops.cast(learning_rate, variable.dtype) * scale
         gradient = ops.cast(gradient, variable.dtype)
-        self._move(gradient, variable, rate, self._decay_of(variable))
+        self._move(gradient, variable, step, scale, self._decay_of(variable))
 
-    def _move(self, gradient, variable, rate, decay: float):
+    def _step(self, rate) -> Step:
+        """Returns what the weights' updates in one step have in common."""
+        return Step(rate)
+
+    def _move(self, gradient, variable, step: Step, scale: float, decay: float):
         """Makes the update of one weight, and of all that is kept for it."""
-        self.assign_sub(variable, rate * self._update(gradient, variable, decay))
+        rate = ops.cast(step.rate, variable.dtype) * scale
+        self.assign_sub(variable, rate * self._update(gradient, variable, step, decay))
 
-    def _update(self, gradient, variable, decay: float):
+    def _update(self, gradient, variable, step: Step, decay: float):
         """Returns what the learning rate is multiplied with and then taken off the weight."""
         raise NotImplementedError
 
@@ -133,17 +159,24 @@ class Optimizer(keras.optimizers.Optimizer):
         }
 
 
+@contextlib.contextmanager
 def _outside_of_functions():
     """Lifts what is built out of a function that TensorFlow traces.
 
     Built within one, as in the first step of training, the moments would start from zeros that the
-    function keeps, as large as the moments themselves.
+    function keeps, as large as the moments themselves; and as a function that makes variables it
+    would be traced once more, without them.
     """
     if keras.backend.backend() != "tensorflow":
-        return contextlib.nullcontext()
+        yield
+        return
     import tensorflow as tf
 
-    return tf.init_scope()
+    def create(next_creator, **arguments):
+        return next_creator(**{**arguments, "experimental_enable_variable_lifting": False})
+
+    with tf.init_scope(), tf.variable_creator_scope(create):
+        yield
 
 
 def _value_of(variable):

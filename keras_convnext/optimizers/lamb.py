@@ -57,8 +57,8 @@ class LAMB(AdamW):
 
     _move = Optimizer._move  # how far a weight is moved depends on all of the update
 
-    def _update(self, gradient, variable, decay):
-        update = super()._update(gradient, variable, decay)
+    def _update(self, gradient, variable, step, decay):
+        update = super()._update(gradient, variable, step, decay)
         return update * _trust_ratio(variable, update) if decay else update
 
 

@@ -55,7 +55,7 @@ class SGD(Optimizer, keras.optimizers.SGD):
             **kwargs,
         )
 
-    def _update(self, gradient, variable, decay):
+    def _update(self, gradient, variable, step, decay):
         if decay:
             gradient = gradient + decay * variable
         if not self.momentum:

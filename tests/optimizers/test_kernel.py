@@ -52,6 +52,23 @@ def test_takes_gradients_that_lie_in_another_order():
         np.testing.assert_array_equal(result, truth)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow has graphs")
+def test_what_weights_have_in_common_stands_in_a_graph_once():
+    import tensorflow as tf
+
+    def operations(weights):
+        variables = [keras.Variable(np.ones((2, 3))) for _ in range(weights)]
+        optimizer = AdamW(1e-2)
+        optimizer.build(variables)
+        step = tf.function(lambda: optimizer.apply([tf.ones((2, 3))] * weights, variables))
+        return [operation.type for operation in step.get_concrete_function().graph.get_operations()]
+
+    of_one, of_three = operations(1), operations(3)
+    for kind in ("Expm1", "Sqrt", "RealDiv"):
+        assert of_three.count(kind) == of_one.count(kind) > 0
+    assert len(of_three) - len(of_one) < 2 * 16
+
+
 @pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="Keras allows none there")
 def test_a_stateless_update_changes_nothing_in_place():
     (weight,) = variables = [keras.Variable(np.ones((2, 3)))]

@@ -116,7 +116,7 @@ def test_a_step_that_overflows_in_half_precision_is_left_out(kind, steps):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow traces functions")
-def test_moments_made_in_a_traced_step_do_not_begin_in_its_graph():
+def test_a_step_that_makes_the_moments_is_traced_once_and_does_not_hold_their_beginning():
     import tensorflow as tf
 
     optimizer, variable, operations = AdamW(1e-3), keras.Variable(np.ones((3, 4))), []
@@ -126,6 +126,7 @@ def test_moments_made_in_a_traced_step_do_not_begin_in_its_graph():
         optimizer.apply([tf.ones((3, 4))], [variable])
         operations.append({op.type for op in tf.compat.v1.get_default_graph().get_operations()})
 
-    step()
+    for _ in range(2):
+        step()
     # With it a graph asks whether it has to give a variable its first value.
-    assert "VarIsInitializedOp" not in operations[0]
+    assert len(operations) == 1 and "VarIsInitializedOp" not in operations[0]
