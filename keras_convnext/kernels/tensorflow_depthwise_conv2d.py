@@ -7,6 +7,7 @@ kernel of the image's size. It takes a third to a fifteenth of the time of Tenso
 import tensorflow as tf
 
 from keras_convnext.kernels.depthwise_conv2d import LEAST_VALUES_OF_AN_IMAGE, reference
+from keras_convnext.kernels.tensorflow_rows import rows_of, sizes_of
 from keras_convnext.kernels.tensorflow_sums import exact, sum_of_rows
 
 
@@ -15,29 +16,23 @@ def depthwise_conv2d(inputs, kernel, bias=None, training: bool = False):
     values = inputs.shape[1:].num_elements()  # `None` where a size is open
     if not training or values is None or values < LEAST_VALUES_OF_AN_IMAGE:
         return reference(inputs, kernel, bias)
-    outputs = _with_own_gradients(inputs, kernel)
-    return outputs if bias is None else _plus_bias(outputs, bias)
+    return _with_own_gradients(inputs, kernel, *([] if bias is None else [bias]))
 
 
 @tf.custom_gradient
-def _with_own_gradients(inputs, kernel):
+def _with_own_gradients(inputs, kernel, bias=None):
     def gradients(output_gradient):
         turned_around = tf.reverse(kernel, axis=(0, 1))
-        return (
+        of_inputs_and_kernel = (
             _convolve(output_gradient, turned_around, "SAME"),
             _kernel_gradient(inputs, output_gradient, kernel.shape),
         )
+        if bias is None:
+            return of_inputs_and_kernel
+        return *of_inputs_and_kernel, sum_of_rows(rows_of(output_gradient))
 
-    return _convolve(inputs, kernel, "SAME"), gradients
-
-
-@tf.custom_gradient
-def _plus_bias(outputs, bias):
-    def gradients(output_gradient):
-        rows = tf.reshape(output_gradient, (-1, bias.shape[0]))
-        return output_gradient, sum_of_rows(rows)
-
-    return tf.nn.bias_add(outputs, bias), gradients
+    outputs = _convolve(inputs, kernel, "SAME")
+    return outputs if bias is None else tf.nn.bias_add(outputs, bias), gradients
 
 
 def _convolve(inputs, kernel, padding):
@@ -50,10 +45,10 @@ def _kernel_gradient(inputs, output_gradient, shape):
 
     def add_gradient_of_image(number, total):
         image = tf.pad(inputs[number : number + 1], padding)
-        taps = _convolve(image, output_gradient[number][..., tf.newaxis], "VALID")
+        taps = _convolve(image, tf.expand_dims(output_gradient[number], axis=-1), "VALID")
         return number + 1, total + tf.cast(taps[0], total.dtype)
 
-    count = tf.shape(inputs)[0]
+    count = sizes_of(inputs)[0]
     start = tf.constant(0), tf.zeros((rows, columns, channels), exact(inputs))
     _, total = tf.while_loop(lambda number, _: number < count, add_gradient_of_image, start)
-    return tf.cast(total, inputs.dtype)[..., tf.newaxis]
+    return tf.expand_dims(tf.cast(total, inputs.dtype), axis=-1)

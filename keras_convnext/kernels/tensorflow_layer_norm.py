@@ -6,12 +6,13 @@ are normalised in float32.
 
 import tensorflow as tf
 
+from keras_convnext.kernels.tensorflow_rows import images_of, rows_of
 from keras_convnext.kernels.tensorflow_sums import exact, mean_of_channels, sum_of_rows
 
 
 def layer_norm(inputs, gamma, beta, epsilon: float, training: bool = False):
     """Same arguments and result as `kernels.layer_norm.reference`."""
-    rows = tf.reshape(inputs, (-1, inputs.shape[-1]))
+    rows = rows_of(inputs)
     # Keras's variables pass for tensors, but gradients of one's own must not meet variables.
     weights = map(tf.convert_to_tensor, (gamma, beta))
     gamma, beta = (tf.cast(weight, exact(rows)) for weight in weights)
@@ -19,8 +20,7 @@ def layer_norm(inputs, gamma, beta, epsilon: float, training: bool = False):
         outputs = _with_own_gradients(rows, gamma, beta, epsilon)
     else:
         outputs = normalize(rows, epsilon)[0] * gamma + beta
-    outputs = tf.reshape(tf.cast(outputs, inputs.dtype), tf.shape(inputs))
-    return tf.ensure_shape(outputs, inputs.shape)
+    return images_of(tf.cast(outputs, inputs.dtype), inputs)
 
 
 def normalize(rows, epsilon: float):

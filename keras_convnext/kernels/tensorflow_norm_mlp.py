@@ -16,6 +16,7 @@ from keras_convnext.kernels.tensorflow_layer_norm import (
     normalize,
     normalize_gradient,
 )
+from keras_convnext.kernels.tensorflow_rows import images_of, rows_of
 from keras_convnext.kernels.tensorflow_sums import exact, sum_of_rows
 
 
@@ -32,7 +33,7 @@ def norm_mlp(
     training: bool = False,
 ):
     """Same arguments and result as `kernels.norm_mlp.reference`."""
-    rows = tf.reshape(inputs, (-1, inputs.shape[-1]))
+    rows = rows_of(inputs)
     # Keras's variables pass for tensors, but gradients of one's own must not meet variables.
     tensors = map(tf.convert_to_tensor, (kernel_1, bias_1, kernel_2, bias_2))
     dense = [tf.cast(tensor, inputs.dtype) for tensor in tensors]
@@ -43,8 +44,7 @@ def norm_mlp(
     else:
         normed = layer_norm(rows, gamma, beta, epsilon)
         outputs = _scaled(_dense_layers(_gelu, normed, *dense)[-1], scale)
-    shape = tf.concat([tf.shape(inputs)[:-1], tf.shape(outputs)[-1:]], axis=0)
-    return tf.ensure_shape(tf.reshape(outputs, shape), (*inputs.shape[:-1], outputs.shape[-1]))
+    return images_of(outputs, inputs)
 
 
 def _dense_layers(activation, rows, kernel_1, bias_1, kernel_2, bias_2):

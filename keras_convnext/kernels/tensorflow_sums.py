@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from keras_convnext.kernels.tensorflow_rows import sizes_of
+
 
 def exact(x):
     """Returns the type to add up values of `x` in."""
@@ -13,7 +15,8 @@ def sum_of_rows(rows):
 
     It is a product: on CPU twice as fast, and added up in float32.
     """
-    return tf.matmul(tf.ones((1, tf.shape(rows)[0]), rows.dtype), rows)[0]
+    ones = tf.ones((1, sizes_of(rows)[0]), rows.dtype)
+    return tf.squeeze(tf.matmul(ones, rows), axis=0)
 
 
 def mean_of_channels(rows, weights=None):
@@ -28,6 +31,6 @@ def mean_of_channels(rows, weights=None):
     if tf.config.list_logical_devices("GPU"):
         weighted = rows if weights is None else rows * weights
         return tf.reduce_mean(weighted, axis=-1, keepdims=True)
-    share = tf.constant(1 / rows.shape[-1], rows.dtype)
-    column = tf.fill((rows.shape[-1], 1), share)
-    return tf.matmul(rows, column if weights is None else column * weights[:, tf.newaxis])
+    channels = rows.shape[-1]
+    shares = tf.ones(channels, rows.dtype) if weights is None else weights
+    return tf.matmul(rows, tf.expand_dims(shares / channels, axis=1))
