@@ -1,4 +1,4 @@
-"""LayerNorm for JAX, with gradients that keep its inputs alone."""
+"""LayerNorm for JAX, with gradients that keep its inputs and two numbers of each pixel."""
 
 import functools
 
@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from keras_convnext.kernels.jax_scheduling import zero_known_after
-from keras_convnext.kernels.jax_sums import exact, sum_of_rows
-from keras_convnext.kernels.layer_norm import reference
+from keras_convnext.kernels.jax_sums import exact, mean_of_channels, sum_of_rows
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
@@ -17,34 +16,50 @@ def layer_norm(inputs, gamma, beta, epsilon: float, training: bool = False):
 
 
 def _forward(inputs, gamma, beta, epsilon, training):
-    return reference(inputs, gamma, beta, epsilon), (inputs, gamma, beta)
+    statistics = statistics_of(inputs, epsilon)
+    return scale_and_shift(inputs, statistics, gamma, beta), (inputs, statistics, gamma, beta)
 
 
 def _backward(epsilon, training, saved, output_gradient):
-    inputs, gamma, beta = saved
-    return layer_norm_gradients(inputs, gamma, beta, epsilon, output_gradient)
+    inputs, statistics, gamma, beta = saved
+    statistics += zero_known_after(output_gradient)
+    return layer_norm_gradients(inputs, statistics, gamma, beta, output_gradient)
 
 
-def layer_norm_gradients(inputs, gamma, beta, epsilon: float, output_gradient):
+def statistics_of(inputs, epsilon: float):
+    """Returns the mean of each pixel's channels, and one over their standard deviation.
+
+    Returns:
+        Tensor of shape `(..., 2)`: both in one, lest XLA for CPU take them into one pass with what
+        is done to the channels, for which it writes `gamma` and `beta` out as large as the inputs.
+    """
+    x = inputs.astype(exact(inputs))
+    mean = jnp.mean(x, axis=-1)
+    variance = jnp.mean(jnp.square(x - mean[..., None]), axis=-1)
+    return jnp.stack([mean, jax.lax.rsqrt(variance + epsilon)], axis=-1)
+
+
+def scale_and_shift(inputs, statistics, gamma, beta):
+    """Returns the inputs, normalised by `statistics_of` them, times `gamma` plus `beta`."""
+    return (_normalized(inputs, statistics) * gamma + beta).astype(inputs.dtype)
+
+
+def layer_norm_gradients(inputs, statistics, gamma, beta, output_gradient):
     """Returns the gradients for the inputs, `gamma` and `beta`."""
-    output_gradient = output_gradient.astype(exact(inputs))
-    zero = zero_known_after(output_gradient)
-    normalized, scale = _normalize(inputs.astype(exact(inputs)) + zero, epsilon)
-    gradient = output_gradient * gamma
-    mean = jnp.mean(gradient, axis=-1, keepdims=True)
-    mean_along = jnp.mean(gradient * normalized, axis=-1, keepdims=True)
+    gradient = output_gradient.astype(statistics.dtype)
+    normalized = _normalized(inputs, statistics)
+    along = gradient * normalized
+    mean, mean_along = (mean_of_channels(x, gamma)[..., None] for x in (gradient, along))
+    inputs_gradient = statistics[..., 1:] * (gradient * gamma - mean - normalized * mean_along)
     return (
-        (scale * (gradient - mean - normalized * mean_along)).astype(inputs.dtype),
-        sum_of_rows(output_gradient * normalized, gamma.dtype),
-        sum_of_rows(output_gradient, beta.dtype),
+        inputs_gradient.astype(inputs.dtype),
+        sum_of_rows(along, gamma.dtype),
+        sum_of_rows(gradient, beta.dtype),
     )
 
 
-def _normalize(x, epsilon):
-    """Returns `x` with mean 0 and variance 1, and what it was multiplied by."""
-    centred = x - jnp.mean(x, axis=-1, keepdims=True)
-    scale = jax.lax.rsqrt(jnp.mean(centred**2, axis=-1, keepdims=True) + epsilon)
-    return centred * scale, scale
+def _normalized(inputs, statistics):
+    return (inputs.astype(statistics.dtype) - statistics[..., :1]) * statistics[..., 1:]
 
 
 layer_norm.defvjp(_forward, _backward)

@@ -13,7 +13,12 @@ import jax.numpy as jnp
 
 from keras_convnext.kernels.jax_cast import cast
 from keras_convnext.kernels.jax_gelu import gelu, gelu_derivative
-from keras_convnext.kernels.jax_layer_norm import layer_norm, layer_norm_gradients
+from keras_convnext.kernels.jax_layer_norm import (
+    layer_norm,
+    layer_norm_gradients,
+    scale_and_shift,
+    statistics_of,
+)
 from keras_convnext.kernels.jax_parts import count_in_the_cache, in_parts
 from keras_convnext.kernels.jax_scheduling import zero_known_after
 from keras_convnext.kernels.jax_sums import exact, sum_of_rows
@@ -55,14 +60,15 @@ def _forward(inputs, gamma, beta, kernel_1, bias_1, kernel_2, bias_2, scale, eps
         product = rows @ kernel_1
         return product, scaled(gelu(product + bias_1) @ kernel_2 + bias_2, scale)
 
-    normed = layer_norm(inputs, gamma, beta, epsilon)
+    statistics = statistics_of(inputs, epsilon)
+    normed = scale_and_shift(inputs, statistics, gamma, beta)
     products, outputs = jax.lax.map(product_and_outputs_of, _parts(normed, kernel_1))
     weights = gamma, beta, kernel_1, bias_1, kernel_2, bias_2, scale
-    return outputs.reshape(inputs.shape), (inputs, products, weights)
+    return outputs.reshape(inputs.shape), (inputs, statistics, products, weights)
 
 
 def _backward(epsilon, saved, output_gradient):
-    inputs, products, (gamma, beta, *dense, scale) = saved
+    inputs, statistics, products, (gamma, beta, *dense, scale) = saved
     kernel_1, bias_1, kernel_2, bias_2 = dense
     zero = zero_known_after(output_gradient)
 
@@ -82,12 +88,14 @@ def _backward(epsilon, saved, output_gradient):
         return totals, hidden_gradient @ kernel_1.T
 
     nothing = [jnp.zeros(weight.shape, exact(weight)) for weight in dense]
-    normed = layer_norm(inputs + zero, gamma, beta, epsilon)
+    statistics += zero
+    normed = scale_and_shift(inputs, statistics, gamma, beta)
     parts = (_parts(normed, kernel_1), products, _parts(output_gradient, kernel_1))
     totals, normed_gradients = jax.lax.scan(add_gradients_of_part, nothing, parts)
     kernel_1_gradient, bias_1_gradient, along_kernel, along_bias = totals
+    normed_gradient = normed_gradients.reshape(inputs.shape)
     return (
-        *layer_norm_gradients(inputs, gamma, beta, epsilon, normed_gradients.reshape(inputs.shape)),
+        *layer_norm_gradients(inputs, statistics, gamma, beta, normed_gradient),
         kernel_1_gradient.astype(kernel_1.dtype),
         bias_1_gradient.astype(bias_1.dtype),
         *second_layers_gradients(along_kernel, along_bias, kernel_2, bias_2, scale),

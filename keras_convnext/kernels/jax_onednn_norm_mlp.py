@@ -13,7 +13,12 @@ import jax
 from keras_convnext.kernels import jax_norm_mlp as by_xla
 from keras_convnext.kernels.jax_cast import cast
 from keras_convnext.kernels.jax_gelu import gelu, gelu_derivative
-from keras_convnext.kernels.jax_layer_norm import layer_norm, layer_norm_gradients
+from keras_convnext.kernels.jax_layer_norm import (
+    layer_norm,
+    layer_norm_gradients,
+    scale_and_shift,
+    statistics_of,
+)
 from keras_convnext.kernels.jax_norm_mlp import scaled, second_layers_gradients
 from keras_convnext.kernels.jax_onednn import matmul
 from keras_convnext.kernels.jax_onednn_product import dense, product
@@ -50,15 +55,17 @@ def _norm_mlp(rows, gamma, beta, kernel_1, bias_1, kernel_2, bias_2, scale, epsi
 
 
 def _forward(rows, gamma, beta, kernel_1, bias_1, kernel_2, bias_2, scale, epsilon):
-    hidden = dense(layer_norm(rows, gamma, beta, epsilon), kernel_1, bias_1)
+    statistics = statistics_of(rows, epsilon)
+    hidden = dense(scale_and_shift(rows, statistics, gamma, beta), kernel_1, bias_1)
     unscaled = dense(gelu(hidden), kernel_2, bias_2)
     keeps = scale is not None and keeps_unscaled(rows.shape[0], kernel_2.shape[0])
     weights = gamma, beta, kernel_1, bias_1, kernel_2, bias_2, scale
-    return scaled(unscaled, scale), (rows, hidden, unscaled if keeps else None, weights)
+    saved = rows, statistics, hidden, unscaled if keeps else None, weights
+    return scaled(unscaled, scale), saved
 
 
 def _backward(epsilon, saved, output_gradient):
-    rows, hidden, unscaled, weights = saved
+    rows, statistics, hidden, unscaled, weights = saved
     gamma, beta, kernel_1, bias_1, kernel_2, bias_2, scale = weights
     zero = zero_known_after(output_gradient)
     hidden += zero
@@ -74,10 +81,11 @@ def _backward(epsilon, saved, output_gradient):
         along_kernel = product(gelu(hidden), output_gradient, transpose_a=True)
         along_bias = sum_of_rows(output_gradient, exact(bias_2))
         of_second = second_layers_gradients(along_kernel, along_bias, kernel_2, bias_2, scale)
-    normed = layer_norm(rows + zero, gamma, beta, epsilon)
+    statistics += zero
+    normed = scale_and_shift(rows, statistics, gamma, beta)
     normed_gradient = product(hidden_gradient, kernel_1, transpose_b=True)
     return (
-        *layer_norm_gradients(rows, gamma, beta, epsilon, normed_gradient),
+        *layer_norm_gradients(rows, statistics, gamma, beta, normed_gradient),
         product(normed, hidden_gradient, transpose_a=True),
         sum_of_rows(hidden_gradient, bias_1.dtype),
         *of_second,
