@@ -1,5 +1,6 @@
-"""What a timing depends on besides the code: the machine and the versions."""
+"""What a timing depends on besides the code: the machine, the versions and settings."""
 
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -16,11 +17,23 @@ PACKAGES = (
     "transformers",
     "numpy",
 )
+# Environment variables by which the same code runs faster or slower.
+SETTINGS = (
+    "GLIBC_TUNABLES",
+    "KERAS_CONVNEXT_KERNELS",
+    "LD_PRELOAD",
+    "OMP_NUM_THREADS",
+    "ONEDNN_MAX_CPU_ISA",
+    "TF_ENABLE_ONEDNN_OPTS",
+    "XLA_FLAGS",
+)
 
 
 def describe_machine() -> dict[str, object]:
-    """Returns the processor, how many are to be used, the GPUs and the packages' versions."""
-    return {"processor": _processor(), "gpus": _gpus(), **describe_python(PACKAGES)}
+    """Returns the processor, how many are to be used, the GPUs, versions, and settings made."""
+    settings = {name: os.environ[name] for name in SETTINGS if name in os.environ}
+    hardware = {"processor": _processor(), "gpus": _gpus()}
+    return {**hardware, **describe_python(PACKAGES), "environment": settings}
 
 
 def _processor() -> str:

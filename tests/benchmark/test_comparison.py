@@ -5,6 +5,7 @@ import pytest
 
 from keras_convnext.benchmark.comparison import compare, ratios
 from keras_convnext.benchmark.contenders import Contender
+from keras_convnext.benchmark.machine import SETTINGS, describe_machine
 from keras_convnext.errors import UserError
 from keras_convnext.variants import VARIANTS
 
@@ -42,6 +43,13 @@ def test_a_train_step_holds_at_least_weights_gradients_and_two_moments(document)
 def test_the_machine_is_described(document):
     assert document["machine"]["processors"] > 0
     assert document["machine"]["packages"]["keras"] == keras.__version__
+
+
+def test_settings_that_change_the_speed_are_told(monkeypatch):
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert describe_machine()["environment"] == {"OMP_NUM_THREADS": "2"}
 
 
 def test_ratios_compare_rounds_of_one_precision():
