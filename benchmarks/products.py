@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from datetime import date
 from pathlib import Path
 
 from rich.console import Console
@@ -103,6 +104,7 @@ def main() -> None:
     results = [measure(backend, precision, settings) for backend, precision in bar]
     document = {
         "benchmark": "products",
+        "date": date.today().isoformat(),
         "model": arguments.model,
         "batch_size": arguments.batch_size,
         "image_size": arguments.image_size,

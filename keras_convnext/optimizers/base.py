@@ -17,8 +17,8 @@ class Step(NamedTuple):
 
     Attributes:
         rate: The learning rate, a scalar tensor.
-        sums: What the moving averages are divided by, as of `AdamW`.
-        kernel: What moves a weight and its averages in place, if there is such a thing.
+        sums: What `AdamW` divides each of its averages by; empty in other optimizers.
+        kernel: What moves a weight and its averages in place; `None` where nothing does.
     """
 
     rate: Any
