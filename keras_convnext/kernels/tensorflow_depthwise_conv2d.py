@@ -23,13 +23,12 @@ def depthwise_conv2d(inputs, kernel, bias=None, training: bool = False):
 def _with_own_gradients(inputs, kernel, bias=None):
     def gradients(output_gradient):
         turned_around = tf.reverse(kernel, axis=(0, 1))
-        of_inputs_and_kernel = (
+        of_bias = [] if bias is None else [sum_of_rows(rows_of(output_gradient))]
+        return (
             _convolve(output_gradient, turned_around, "SAME"),
             _kernel_gradient(inputs, output_gradient, kernel.shape),
+            *of_bias,
         )
-        if bias is None:
-            return of_inputs_and_kernel
-        return *of_inputs_and_kernel, sum_of_rows(rows_of(output_gradient))
 
     outputs = _convolve(inputs, kernel, "SAME")
     return outputs if bias is None else tf.nn.bias_add(outputs, bias), gradients

@@ -69,12 +69,14 @@ class AdamW(Optimizer, keras.optimizers.AdamW):
 
     def _step(self, rate):
         update = ops.cast(self.iterations, "float32") + 1
-        betas = self.beta_1, self.beta_2
+        sums = [_sum_of_weights(beta, update) for beta in (self.beta_1, self.beta_2)]
+        return Step(rate, sums, self._kernel(update, rate))
+
+    def _kernel(self, update, rate):
+        """Returns what moves a weight and its averages in place; `None` where nothing does."""
         # In a stateless scope nothing is changed in place.
         kernel = None if in_stateless_scope() else fastest("adamw", None)
-        if kernel is not None:
-            kernel = kernel(update, rate, betas, self.epsilon)
-        return Step(rate, [_sum_of_weights(beta, update) for beta in betas], kernel)
+        return kernel and kernel(update, rate, (self.beta_1, self.beta_2), self.epsilon)
 
     def _move(self, gradient, variable, step, scale, decay):
         # In half precision 1 - beta_2 may be 0, which the kernels take for what a term weighs.

@@ -4,7 +4,6 @@ import keras
 from keras import ops
 
 from keras_convnext.optimizers.adamw import AdamW
-from keras_convnext.optimizers.base import Optimizer
 
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
@@ -55,7 +54,8 @@ class LAMB(AdamW):
             **kwargs,
         )
 
-    _move = Optimizer._move  # how far a weight is moved depends on all of the update
+    def _kernel(self, update, rate):
+        return None  # how far a weight is moved depends on all of its update
 
     def _update(self, gradient, variable, step, decay):
         update = super()._update(gradient, variable, step, decay)
