@@ -29,8 +29,9 @@ def convert_weights(
         The path.
 
     Raises:
-        WeightsError: If the source cannot be read, holds more than a ConvNeXt's weights, or cannot
-            be written like this.
+        WeightsError: If the source cannot be read, holds a network that is no ConvNeXt of this
+            package, or cannot be written like this. What it holds beside the network, such as
+            another project's classifier, is left out, which is logged.
 
     Example:
         >>> keras_convnext.convert_weights("tuned.keras", "tuned.pth")  # for the official code
@@ -48,6 +49,7 @@ def convert_weights(
         names = ", ".join(stored.missing[:5])
         raise WeightsError(f"{stored.path} lacks weights that its ConvNeXt has, such as {names}.")
     if not path.name.endswith(KERAS_FILES):
+        stored.log_left_out()
         default = "official" if path.suffix == ".pth" else "safetensors"
         return write_weights(stored.shapes, stored.read, path, format or default)
     if format is not None:

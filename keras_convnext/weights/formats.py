@@ -32,6 +32,8 @@ class Format:
         layer_scale_shape: Shape of layer scale's vector.
         isotropic: Whether its networks have one stage, which its names do not number.
         variations: Patterns of other ways a name may be written, with the way it is written here.
+        own_names: Pattern that the names of a network's weights begin with, where weights of other
+            layers may stand beside them under the same prefix; else all are the network's.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Format:
     layer_scale_shape: tuple[int, ...] = (-1,)
     isotropic: bool = False
     variations: tuple[tuple[str, str], ...] = ()
+    own_names: str = ""
 
     def name_of(self, path: str) -> str | None:
         """Returns what the format calls the weight with our path; `None` if it has no such."""
@@ -59,6 +62,22 @@ class Format:
         for pattern, replacement in self.variations:
             name = re.sub(pattern, replacement, name, count=1)
         return name
+
+    def is_own(self, name: str) -> bool:
+        """Whether a weight called so, as `plain` writes it, can only be the network's.
+
+        Not what stands below a classifier's name and is not called as its weights are: that is a
+        head which somebody put in its place.
+        """
+        if not re.match(self.own_names, name):
+            return False
+        head = self.layers.get("head")
+        if head is None:
+            return True
+        return not name.startswith((f"{head}.", f"{head}/")) or self._is_head(name)
+
+    def _is_head(self, name):
+        return name in (self.name_of("head/kernel"), self.name_of("head/bias"))
 
     def to_keras(self, path: str, array: np.ndarray) -> np.ndarray:
         """Returns an array of the format, laid out as ours of the same path."""
@@ -161,6 +180,7 @@ TRANSFORMERS = Format(
     {key: f"convnext.{name}" for key, name in _TRANSFORMERS_LAYERS.items()}
     | {"head": "classifier"},
     PYTORCH,
+    own_names=r"(convnext|classifier)\.",
 )
 TRANSFORMERS_BACKBONE = Format("transformers", _TRANSFORMERS_LAYERS, PYTORCH)
 TORCHVISION = Format(
@@ -200,7 +220,9 @@ KERAS_APPLICATIONS = Format(
         # Without the top the last norm has no name of its own there.
         (r"^layer_normalization(_\d+)?/", "head_layernorm/"),
     ),
+    own_names=r"stem_|stage_\d|downsampling_|head_",
 )
+_OWN_NAMES = r"(stem|stages_\d+_(downsampling|blocks_\d+)|head_norm|head)/"
 _OWN_LAYERS = {
     "stem/conv": "stem/conv",
     "stem/norm": "stem/norm",
@@ -210,8 +232,8 @@ _OWN_LAYERS = {
     "head_norm": "head_norm",
     "head": "head",
 }
-SAFETENSORS = Format("safetensors", _OWN_LAYERS, OWN, layout="keras")
-KERAS = Format("keras", _OWN_LAYERS, KERAS_PLACES, layout="keras")
+SAFETENSORS = Format("safetensors", _OWN_LAYERS, OWN, layout="keras", own_names=_OWN_NAMES)
+KERAS = Format("keras", _OWN_LAYERS, KERAS_PLACES, layout="keras", own_names=_OWN_NAMES)
 
 FORMATS = (
     OFFICIAL,

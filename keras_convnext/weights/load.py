@@ -7,6 +7,7 @@ import keras
 
 from keras_convnext.errors import WeightsError
 from keras_convnext.weights.fetch import fetch
+from keras_convnext.weights.network import find_network
 from keras_convnext.weights.stored import StoredWeights
 
 logger = logging.getLogger(__name__)
@@ -17,22 +18,29 @@ LISTED = 20  # lines of a report before it is cut short
 def load_weights(model: keras.Model, source: str | os.PathLike) -> None:
     """Gives a network the weights of a published checkpoint or a file.
 
-    Every weight of the network must be in the file with its shape, and every weight in the file
-    must be the network's; else nothing is changed. Two differences are meant to be: a network
+    Every weight of the network must be in the file with its shape, and every weight of the file's
+    network must be this one's; else nothing is changed. Two differences are meant to be: a network
     without its top leaves the classifier's weights in the file, and a classifier of another number
     of classes keeps those that it has, which is logged.
 
+    The network may stand inside a bigger model, and the file's inside a bigger one too. What the
+    model holds beside the network keeps its weights; what the file holds beside it stays there,
+    which is logged.
+
     Args:
-        model: A network of this package, or its feature pyramid.
+        model: A network of this package, its feature pyramid, or a model that holds one of them.
         source: Name of a published checkpoint (`keras_convnext.list_weights()`), a file, a
             directory, `hf://owner/name` or an `https://` address. Files may be those of the
             official code (`.pth`), of timm, transformers and torchvision (`.safetensors`, `.pth`,
-            `.bin`), of `keras.applications` (`.h5`, `.weights.h5`, `.keras`) and of this package
-            (the same, and `.safetensors`); which of them it is, is told by the weights' names.
+            `.bin`, `.ckpt`), of `keras.applications` (`.h5`, `.weights.h5`, `.keras`) and of this
+            package (the same, and `.safetensors`); which of them it is, is told by the weights'
+            names, whatever prefix these have in common. Of a training checkpoint that holds the
+            weights and their moving average, the weights are taken, which is logged.
 
     Raises:
         WeightsError: If the weights cannot be had or read, or are not the network's; the message
-            lists what differs, with the shapes on both sides.
+            lists what differs, with the shapes on both sides. If the model holds no ConvNeXt, or
+            several, and if the file holds another network, which is named where it is known.
         MissingPackage: If PyTorch is needed to read the file and is not installed.
 
     Example:
@@ -44,7 +52,8 @@ def load_weights(model: keras.Model, source: str | os.PathLike) -> None:
 
 def assign(model: keras.Model, stored: StoredWeights) -> None:
     """Gives a network the weights of an opened file; see `load_weights`."""
-    variables = {variable.path: variable for variable in model.weights}
+    network = find_network(model)
+    variables = network.variables
     here = {path: tuple(variable.shape) for path, variable in variables.items()}
     there = dict(stored.shapes)
     if "head/kernel" not in here:
@@ -54,11 +63,12 @@ def assign(model: keras.Model, stored: StoredWeights) -> None:
     replaced = _is_other_head(here, there)
     if replaced:
         here, there = _without(here, "head/"), _without(there, "head/")
-    _refuse_differences(model, stored, here, there)
+    _refuse_differences(network.name, stored, here, there)
+    stored.log_left_out()
     if replaced:
         logger.warning(
             "The classifier of %s has %d classes and that of %s has %d: it keeps its own weights.",
-            *(model.name, variables["head/bias"].shape[0], stored.path, stored.classes),
+            *(network.name, variables["head/bias"].shape[0], stored.path, stored.classes),
         )
     for path in here:
         variables[path].assign(stored.read(path))
@@ -76,7 +86,7 @@ def _is_other_head(here, there):
     return kernels[0][0] == kernels[1][0] and kernels[0][1] != kernels[1][1]
 
 
-def _refuse_differences(model, stored, here, there):
+def _refuse_differences(name, stored, here, there):
     lines = [
         f"  {path}: {here.get(path, 'none')} here, {there.get(path, 'none')} in the file"
         for path in [*here, *(path for path in there if path not in here)]
@@ -93,7 +103,12 @@ def _refuse_differences(model, stored, here, there):
         variant = stored.architecture.variant
     except WeightsError:  # not enough is there to know it
         variant = None
-    hint = f", which is a {variant}" if variant not in (None, model.name) else ""
-    raise WeightsError(
-        "\n".join([f"{model.name!r} is not the network of {stored.path}{hint}:", *lines])
-    )
+    hint = f", which is a {variant}" if variant not in (None, name) else ""
+    lines = [f"{name!r} is not the network of {stored.path}{hint}:", *lines]
+    if "head/kernel" in here and "head/kernel" not in there:
+        lines += [
+            "The file holds no classifier of a ConvNeXt; a network without one, of "
+            "include_top=False, takes its weights.",
+            *stored.left_out,
+        ]
+    raise WeightsError("\n".join(lines))

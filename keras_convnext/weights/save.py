@@ -13,6 +13,7 @@ import safetensors.numpy
 from keras_convnext import files
 from keras_convnext.errors import MissingPackage, WeightsError
 from keras_convnext.weights import formats
+from keras_convnext.weights.network import find_network, float_weights
 
 if TYPE_CHECKING:  # converting tensors needs no Keras, nor the memory it takes
     import keras
@@ -33,8 +34,10 @@ def save_weights(
 ) -> Path:
     """Writes a network's weights under another project's names and in its layout.
 
+    LoRA's matrices are merged into their kernels, as Keras does when it saves a model.
+
     Args:
-        model: A network of this package.
+        model: A network of this package. It may stand inside a model that holds no other weights.
         path: The file: `.safetensors`, or `.pth` for one of PyTorch's. It is complete or not there.
         format: Whose names and layout: `"official"` (the official code; in a `.pth` the weights
             stand under the key `model`, as in its own files), `"timm"`, `"transformers"`,
@@ -44,7 +47,9 @@ def save_weights(
         The path.
 
     Raises:
-        WeightsError: If the format has no names for this network, or the path ends otherwise.
+        WeightsError: If the format has no names for this network, or the path ends otherwise; if
+            the model holds no ConvNeXt, several, or weights beside it, which would be lost; if it
+            is quantized to integers.
         MissingPackage: If PyTorch is not installed, for a `.pth`.
 
     Example:
@@ -53,9 +58,12 @@ def save_weights(
     """
     import keras
 
-    variables = {variable.path: variable for variable in model.weights}
+    network = find_network(model)
+    if network.others:
+        raise WeightsError(_weights_beside(model, network))
+    weights = float_weights(model, network)
     return write_weights(
-        variables, lambda name: keras.ops.convert_to_numpy(variables[name]), path, format
+        weights, lambda name: keras.ops.convert_to_numpy(weights[name]), path, format
     )
 
 
@@ -100,6 +108,23 @@ def whole_file(file: Path) -> Iterator[Path]:
             yield written
     except OSError as error:
         raise WeightsError(f"{file} cannot be written: {error.strerror or error}.") from error
+
+
+def _weights_beside(model, network):
+    listed = ", ".join(
+        f"{variable.path} {tuple(variable.shape)}" for variable in network.others[:5]
+    )
+    more = f" and {len(network.others) - 5} more" if len(network.others) > 5 else ""
+    if network.inner:
+        way = (
+            f"Pass the network itself, {network.name!r}, such as model.get_layer({network.name!r})"
+        )
+    else:
+        way = "Pass a model of the ConvNeXt's layers alone, such as the one yours was built from"
+    return (
+        f"{model.name!r} holds weights beside those of its ConvNeXt, for which the file has no "
+        f"names: {listed}{more}. {way}, and keep the whole with model.save('model.keras')."
+    )
 
 
 def _format(name: str, paths: list[str]) -> formats.Format:

@@ -2,16 +2,22 @@
 
 import dataclasses
 import itertools
+import logging
 from pathlib import Path
 
 import numpy as np
 
 from keras_convnext.errors import WeightsError
 from keras_convnext.variants import VARIANTS
-from keras_convnext.weights.formats import BLOCK_LAYERS, FORMATS, Format
+from keras_convnext.weights.formats import BLOCK_LAYERS, TIMM
+from keras_convnext.weights.recognition import FIRST_KERNELS, recognize
+from keras_convnext.weights.relatives import of_another_epsilon, relative
 from keras_convnext.weights.tensor_files import TensorFile, open_tensor_file
 
-FIRST_BLOCK = "stages_0_blocks_0/depthwise_conv/kernel"
+logger = logging.getLogger(__name__)
+
+STEM_KERNEL, FIRST_BLOCK_KERNEL = FIRST_KERNELS
+LISTED = 5  # names in a sentence before it is cut short
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +26,7 @@ class Architecture:
 
     depths: tuple[int, ...]
     dims: tuple[int, ...]
+    channels: int
     patch_size: int
     kernel_size: int
     stem_norm: bool
@@ -51,25 +58,36 @@ class StoredWeights:
         path: The file.
         format: Whose names and layout it has.
         shapes: Our path of every weight to its shape in our layout.
-        unexpected: Names in the file that no weight of a ConvNeXt has, with their shapes.
+        unexpected: Names among the network's that no weight of a ConvNeXt has, with their shapes.
+        left_out: Sentences that say what the file holds beside the network.
 
     Raises:
-        WeightsError: If it cannot be read, or holds no ConvNeXt of a known format.
+        WeightsError: If it cannot be read, or holds no ConvNeXt of a known format, or several, or a
+            relative of ConvNeXt that this package does not have.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: TensorFile = open_tensor_file(path)
-        self.format = _format_of(path, self._file)
-        in_file = {self.format.plain(name): name for name in self._file.shapes}
-        self._depths = _depths(self.format, in_file)
+        found = recognize(path, self._file.shapes)
+        self.format = found.format
+        self._depths = _depths(self.format, found.names)
         names = {path: self.format.name_of(path) for path in _all_paths(self._depths)}
-        self._names = {path: in_file[name] for path, name in names.items() if name in in_file}
+        self._names = {path: found.names[n] for path, n in names.items() if n in found.names}
         self.shapes = {path: self._shape(path) for path in self._names}
+        self._refuse_relatives(found)
         known = set(self._names.values())
         self.unexpected = {
-            name: shape for name, shape in self._file.shapes.items() if name not in known
+            name: self._file.shapes[name]
+            for name in [*found.names.values(), *found.unexpected]
+            if name not in known
         }
+        self.left_out = self._sentences_of_left_out(found)
+
+    def log_left_out(self) -> None:
+        """Says what stays in the file beside the network."""
+        for sentence in self.left_out:
+            logger.warning("%s", sentence)
 
     def read(self, path: str) -> np.ndarray:
         """Returns the weight with one of our paths, in our layout."""
@@ -83,8 +101,9 @@ class StoredWeights:
         return Architecture(
             depths=self._depths,
             dims=tuple(self._kernel(f"{layer}/kernel")[-1] for layer in to_stage),
-            patch_size=self._kernel("stem/conv/kernel")[0],
-            kernel_size=self._kernel(FIRST_BLOCK)[0],
+            channels=self._kernel(STEM_KERNEL)[2],
+            patch_size=self._kernel(STEM_KERNEL)[0],
+            kernel_size=self._kernel(FIRST_BLOCK_KERNEL)[0],
             stem_norm="stem/norm/gamma" in self.shapes,
             layer_scale="stages_0_blocks_0/layer_scale/gamma" in self.shapes,
             classes=self.classes,
@@ -111,6 +130,44 @@ class StoredWeights:
         """Classes of the classifier; `None` without one."""
         return self.shapes["head/kernel"][-1] if "head/kernel" in self.shapes else None
 
+    def _refuse_relatives(self, found):
+        what = relative(found.names)
+        if what is None and self.format is TIMM:
+            name = of_another_epsilon(self._depths, self._dims, self.classes)
+            what = name and f"timm's {name}, whose norms take another epsilon, 1e-5"
+        if what is not None:
+            raise WeightsError(
+                f"{self.path} holds {what}. keras_convnext has no such network, and its own would "
+                f"give other outputs with these weights."
+            )
+
+    @property
+    def _dims(self):
+        """The channels of every stage, as the biases of its first block have them."""
+        biases = [
+            f"stages_{stage}_blocks_0/depthwise_conv/bias" for stage in range(len(self._depths))
+        ]
+        return tuple(size for bias in biases for size in self.shapes.get(bias, ()))
+
+    def _sentences_of_left_out(self, found):
+        sentences = list(self._file.left_out)
+        if found.averages:
+            sentences.append(
+                f"{self.path} holds a ConvNeXt's weights under {found.prefix!r} and their moving "
+                f"average under {', '.join(map(repr, found.averages))}: the weights are taken. To "
+                f"take the average, save its state dict alone."
+            )
+        if found.beside:
+            listed = ", ".join(
+                f"{name} {self._file.shapes[name]}" for name in found.beside[:LISTED]
+            )
+            more = len(found.beside) - LISTED
+            sentences.append(
+                f"{self.path} holds weights that are no ConvNeXt's and stay there: {listed}"
+                f"{f' and {more} more' if more > 0 else ''}."
+            )
+        return sentences
+
     def _kernel(self, path):
         shape = self.shapes.get(path, ())
         if len(shape) != 4:
@@ -121,19 +178,6 @@ class StoredWeights:
         # A stand-in of the file's shape that takes no memory.
         stand_in = np.broadcast_to(np.float32(0), self._file.shapes[self._names[path]])
         return self.format.to_keras(path, stand_in).shape
-
-
-def _format_of(path: Path, file: TensorFile) -> Format:
-    for format in FORMATS:
-        names = {format.plain(name) for name in file.shapes}
-        if {format.name_of("stem/conv/kernel"), format.name_of(FIRST_BLOCK)} <= names:
-            return format
-    first = ", ".join(list(file.shapes)[:3]) or "none"
-    raise WeightsError(
-        f"{path} holds no ConvNeXt of a known format: those of the official code, timm, "
-        f"transformers, torchvision, keras.applications and this package are known. "
-        f"Its first tensors: {first}."
-    )
 
 
 def _depths(format, names):

@@ -234,10 +234,10 @@ class TestRefusals:
 
     @pytest.mark.parametrize("suffix", [*KERAS_FILES, ".safetensors", ".pth"])
     def test_more_than_the_weights_of_a_convnext(self, suffix, source, tmp_path):
-        tensors = OTHERS["timm"]().state_dict() | {"stages.0.blocks.0.mlp.grn.bias": torch.ones(3)}
+        tensors = OTHERS["timm"]().state_dict() | {"stages.0.blocks.0.mlp.gate.bias": torch.ones(3)}
         safetensors.torch.save_file(tensors, source)
 
-        expected = r"holds weights that no ConvNeXt has, such as stages\.0\.blocks\.0\.mlp\.grn"
+        expected = r"holds weights that no ConvNeXt has, such as stages\.0\.blocks\.0\.mlp\.gate"
         with pytest.raises(WeightsError, match=expected):
             convert_weights(source, tmp_path / f"new{suffix}")
         assert not (tmp_path / f"new{suffix}").exists()

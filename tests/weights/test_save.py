@@ -228,16 +228,11 @@ class TestRefusals:
     def test_model_of_another_kind(self, format, tmp_path):
         other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="dense")])
 
-        with pytest.raises(WeightsError, match="no names for these weights|no network"):
+        with pytest.raises(
+            WeightsError, match="holds no ConvNeXt of keras_convnext.*layers are .*'dense'"
+        ):
             keras_convnext.save_weights(other, tmp_path / "model.safetensors", format=format)
         assert not list(tmp_path.iterdir())
-
-    def test_model_around_one_of_ours(self, build, tmp_path):
-        inner = build(include_top=False, pooling="avg", depths=(1,), dims=(4,))
-        outer = keras.Sequential([inner, keras.layers.Dense(2, name="mine")])
-
-        with pytest.raises(WeightsError, match="mine/kernel.*of a model around one, the inner one"):
-            keras_convnext.save_weights(outer, tmp_path / "model.safetensors", format="official")
 
     def test_pth_without_pytorch(self, model, tmp_path, without_pytorch):
         with pytest.raises(MissingPackage, match=r"PyTorch.*write model\.pth.*not installed: pip"):

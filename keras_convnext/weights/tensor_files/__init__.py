@@ -22,9 +22,15 @@ from keras_convnext.weights.tensor_files.safetensors_file import (
 
 
 class TensorFile(Protocol):
-    """Tensors of a file: their names with their shapes, and the values one by one."""
+    """Tensors of a file: their names with their shapes, and the values one by one.
+
+    Attributes:
+        shapes: The name of every tensor to its shape.
+        left_out: Sentences that say which other tensors the file holds.
+    """
 
     shapes: dict[str, tuple[int, ...]]
+    left_out: list[str]
 
     def read(self, name: str) -> np.ndarray:
         """Returns the values of one tensor; half precision as `float32`."""

@@ -22,6 +22,7 @@ class Hdf5File:
         self._weights = _of_keras_2(root) if legacy else _of_keras_3(file)
         for name, weight in self._weights.items():
             _refuse_unreadable(path, file, name, weight)
+        self.left_out: list[str] = []
         self.shapes = {name: weight.shape for name, weight in self._weights.items()}
 
     def read(self, name: str) -> np.ndarray:

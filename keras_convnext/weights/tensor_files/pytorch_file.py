@@ -13,8 +13,32 @@ import numpy as np
 
 from keras_convnext.errors import MissingPackage, WeightsError
 
-# What the tensors stand under, beside the state of an optimizer and the like.
-STATE_DICT_KEYS = ("model", "state_dict")
+# What people keep a state dict under, beside the state of an optimizer and the like. The first that
+# is there is taken.
+STATE_DICT_KEYS = (
+    "model",
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "module",
+    "net",
+    "network",
+    "weights",
+    "params",
+    "backbone",
+    "encoder",
+)
+# And the moving average of the same weights, which is taken where nothing else is there.
+AVERAGE_KEYS = (
+    "model_ema",
+    "state_dict_ema",
+    "ema_state_dict",
+    "model_ema_state_dict",
+    "ema_model",
+    "ema",
+    "averaged_model",
+    "swa_state_dict",
+)
 # The pages of a mapped file take memory until it is closed; this many bytes of them at most.
 REOPEN_AFTER = 1 << 28
 # Before it, `weights_only=True` could be got round (CVE-2025-32434).
@@ -26,6 +50,7 @@ class PyTorchFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.left_out: list[str] = []
         self._open()
         for name, tensor in self._tensors.items():
             if str(tensor.layout) != "torch.strided" or tensor.is_quantized or tensor.is_complex():
@@ -36,7 +61,14 @@ class PyTorchFile:
         self.shapes = {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
 
     def _open(self) -> None:
-        self._tensors = _state_dict(_load_without_executing(self._path), self._path)
+        loaded = _load_without_executing(self._path)
+        key, self._tensors = _state_dict(loaded, self._path)
+        averages = [other for other in _keys_of_dicts(loaded, AVERAGE_KEYS) if other != key]
+        self.left_out = [
+            f"{self._path} holds weights under {key!r} and their moving average under {other!r}: "
+            f"the weights are taken. To take the average, save its state dict alone."
+            for other in averages
+        ]
         self._bytes_read = 0
 
     def read(self, name: str) -> np.ndarray:
@@ -59,8 +91,7 @@ def _load_without_executing(path):
             f"{'.'.join(map(str, SAFE_SINCE))} on it does not. Update it, or use safetensors."
         )
     try:
-        # The official trainer also saves its arguments, a Namespace: names and values, no code.
-        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_plain_values()):
             warnings.simplefilter("ignore")  # of pickles of another protocol than PyTorch's own
             return torch.load(
                 path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
@@ -74,23 +105,48 @@ def _load_without_executing(path):
         ) from None
 
 
-def _state_dict(loaded: Any, path: Path) -> dict[str, Any]:
+def _plain_values():
+    """Returns what may be loaded beside tensors: names and numbers, no code.
+
+    The official trainer saves its arguments, a Namespace, and many the best accuracy, which is a
+    number of NumPy's. NumPy 1 calls the module of `scalar` otherwise than NumPy 2.
+    """
+    scalar = np.float64(0).__reduce__()[0]
+    modules = ("numpy.core.multiarray", "numpy._core.multiarray")
+    types = {type(np.dtype(kind)) for kind in "?bhilqBHILQefd"}
+    scalars = [(scalar, f"{module}.scalar") for module in modules]
+    return [argparse.Namespace, np.dtype, *types, *scalars]
+
+
+def _state_dict(loaded: Any, path: Path) -> tuple[str | None, dict[str, Any]]:
+    """Returns the state dict in a file, and the key that it stands under, if any."""
+    keys = _keys_of_dicts(loaded, (*STATE_DICT_KEYS, *AVERAGE_KEYS))
+    for key in keys:
+        if tensors := _tensors(loaded[key]):
+            return key, tensors
+        if _keys_of_dicts(loaded[key], STATE_DICT_KEYS):  # the checkpoint is in another dict
+            return key, _state_dict(loaded[key], path)[1]
+    if tensors := _tensors(loaded):
+        return None, tensors
+    found = ", ".join(map(repr, loaded)) if isinstance(loaded, dict) else type(loaded).__name__
+    raise WeightsError(
+        f"{path} holds no state dict: a dict of tensors by their names, or one under one of the "
+        f"keys {', '.join(map(repr, (*STATE_DICT_KEYS, *AVERAGE_KEYS)))}. It holds {found[:200]}."
+    )
+
+
+def _keys_of_dicts(loaded, keys):
+    """Returns the keys that dicts stand under, in the order given."""
+    return [key for key in keys if isinstance(loaded, dict) and isinstance(loaded.get(key), dict)]
+
+
+def _tensors(value):
     import torch
 
-    key = next((key for key in STATE_DICT_KEYS if isinstance(_get(loaded, key), dict)), None)
-    tensors = loaded if key is None else loaded[key]
-    if not isinstance(tensors, dict) or not any(map(torch.is_tensor, tensors.values())):
-        raise WeightsError(
-            f"{path} holds no state dict: a dict of tensors, or one under "
-            f"{' or '.join(map(repr, STATE_DICT_KEYS))}."
-        )
-    # What DistributedDataParallel puts before every name.
+    if not isinstance(value, dict):
+        return {}
     return {
-        name.removeprefix("module."): value
-        for name, value in tensors.items()
-        if torch.is_tensor(value)
+        name: tensor
+        for name, tensor in value.items()
+        if isinstance(name, str) and torch.is_tensor(tensor)
     }
-
-
-def _get(loaded, key):
-    return loaded.get(key) if isinstance(loaded, dict) else None

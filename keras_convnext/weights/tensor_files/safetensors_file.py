@@ -21,6 +21,7 @@ class SafetensorsFile:
     """One file of safetensors."""
 
     def __init__(self, path: Path) -> None:
+        self.left_out: list[str] = []
         self._path = path
         with safetensors.safe_open(path, framework="numpy") as file:
             names = list(file.keys())
@@ -49,6 +50,7 @@ class ShardedFile:
             if name not in files[file].shapes:
                 raise WeightsError(f"{index} says that {name} is in {file}, where it is not.")
         self._file_of = {name: files[file] for name, file in of_name.items()}
+        self.left_out: list[str] = []
         self.shapes = {name: file.shapes[name] for name, file in self._file_of.items()}
 
     def read(self, name: str) -> np.ndarray:

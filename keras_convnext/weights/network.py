@@ -1,0 +1,150 @@
+"""The ConvNeXt in a Keras model, wherever it stands in it, by the names of its layers."""
+
+import dataclasses
+import re
+from typing import TYPE_CHECKING, Any
+
+from keras_convnext.errors import WeightsError
+
+if TYPE_CHECKING:  # converting tensors needs no Keras, nor the memory it takes
+    import keras
+
+OWN_LAYER = re.compile(r"stem|stages_\d+_(?:downsampling|blocks_\d+)|head_norm|head")
+# A model with these layers is a ConvNeXt.
+ANCHORS = ("stem", "stages_0_blocks_0")
+# Quantized kernels are integers beside a scale; those of float8 stay the float32 they were.
+KEPT_AS_FLOAT = (None, "float8")
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A ConvNeXt and what else the model around it holds.
+
+    Attributes:
+        name: Name of the model whose layers it is made of.
+        variables: The path of every weight within the network to its variable. The path starts with
+            the name of the network's layer, whatever stands around the network.
+        others: The weights of the model that are not the network's.
+        inner: Whether the network is a model inside the one that was given.
+    """
+
+    name: str
+    variables: "dict[str, keras.Variable]"
+    others: "list[keras.Variable]"
+    inner: bool
+
+
+def find_network(model: "keras.Model") -> Network:
+    """Finds the ConvNeXt in a model: the model itself, or one that it holds at any depth.
+
+    Raises:
+        WeightsError: If there is none, or more than one.
+    """
+    found = _networks(model)
+    if not found:
+        raise WeightsError(_no_network(model))
+    if len(found) > 1:
+        names = ", ".join(repr(container.name) for container, _ in found)
+        raise WeightsError(
+            f"{model.name!r} holds {len(found)} ConvNeXts: {names}. Pass one of them."
+        )
+    ((container, layers),) = found
+    variables = {
+        f"{layer.name}{variable.path.removeprefix(layer.path)}": variable
+        for layer in layers.values()
+        for variable in layer.weights
+    }
+    own = {id(variable) for variable in variables.values()}
+    others = [variable for variable in model.weights if id(variable) not in own]
+    return Network(container.name, variables, others, container is not model)
+
+
+def float_weights(model: "keras.Model", network: Network) -> dict[str, Any]:
+    """Returns what the weights of a network amount to, each as a variable or a tensor.
+
+    LoRA's matrices are merged into their kernels, as Keras does when it saves a model.
+
+    Raises:
+        WeightsError: If a layer is quantized to integers.
+    """
+    weights = dict(network.variables)
+    path_of = {id(variable): path for path, variable in weights.items()}
+    for layer in _all_layers(model):
+        mode, lora = layer.quantization_mode, getattr(layer, "lora_enabled", False)
+        paths = [path_of[id(v)] for v in layer.weights if id(v) in path_of]
+        if not paths or not hasattr(layer, "kernel") or (mode is None and not lora):
+            continue
+        if mode not in KEPT_AS_FLOAT:
+            raise WeightsError(
+                f"{network.name!r} is quantized to {mode}, and the formats of weight files have no "
+                f"place for that. Write the weights before `quantize`, or keep the quantized model "
+                f"with model.save('model.keras')."
+            )
+        place = paths[0].rpartition("/")[0]
+        for path in paths:  # beside kernel and bias there are LoRA's matrices or float8's scales
+            del weights[path]
+        weights[f"{place}/kernel"] = layer.kernel  # with LoRA's matrices merged in
+        if layer.bias is not None:
+            weights[f"{place}/bias"] = layer.bias
+    return weights
+
+
+def _networks(model):
+    """Returns every model that is a ConvNeXt, with its layers by name.
+
+    Models may share their layers, as a feature pyramid does with its network: of these the one
+    with the most layers counts.
+    """
+    of_stem: dict[int, tuple[Any, dict[str, Any]]] = {}
+    for container in [model, *_all_layers(model)]:
+        layers = {layer.name: layer for layer in _own_layers(container)}
+        if not all(name in layers for name in ANCHORS):
+            continue
+        stem = id(layers["stem"])
+        if stem not in of_stem or len(layers) > len(of_stem[stem][1]):
+            of_stem[stem] = (container, layers)
+    return list(of_stem.values())
+
+
+def _own_layers(container):
+    """Returns the layers of a model that belong to a ConvNeXt."""
+    layers = {
+        layer.name: layer
+        for layer in _sublayers(container, recursive=False)
+        if OWN_LAYER.fullmatch(layer.name) and layer.weights
+    }
+    if "head" in layers and not _is_classifier(layers["head"], layers.get("head_norm")):
+        del layers["head"]  # a user's layer that happens to be called so
+    return layers.values()
+
+
+def _is_classifier(head, head_norm):
+    """Whether a layer called `head` takes what the network's last LayerNorm gives."""
+    kernel = getattr(head, "kernel", None)
+    if kernel is None or len(kernel.shape) != 2 or head_norm is None:
+        return False
+    return kernel.shape[0] == head_norm.weights[0].shape[0]
+
+
+def _all_layers(model):
+    return _sublayers(model, recursive=True)
+
+
+def _sublayers(layer, recursive):
+    """Returns the layers that a layer holds, each once.
+
+    Of a layer that is no model, Keras (3.12 to 3.15) lists them in a private method only.
+    """
+    sublayers = layer._flatten_layers(include_self=False, recursive=recursive)
+    return list({id(sublayer): sublayer for sublayer in sublayers}.values())
+
+
+def _no_network(model):
+    if not model.weights:
+        return f"{model.name!r} has no weights yet. Call it on images first, which builds it."
+    names = [layer.name for layer in _sublayers(model, recursive=False)]
+    listed = ", ".join(map(repr, names[:5])) + (" and others" if len(names) > 5 else "")
+    return (
+        f"{model.name!r} holds no ConvNeXt of keras_convnext, which would have layers called "
+        f"{' and '.join(map(repr, ANCHORS))}. Its layers are {listed or 'none'}."
+    )
