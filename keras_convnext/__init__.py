@@ -5,8 +5,9 @@ imports a backend: KERAS_BACKEND may still be set afterwards.
 """
 
 import importlib
-import sys
 from typing import Any
+
+from keras_convnext.keras_import import when_keras_is_imported
 
 __version__ = "0.1.0"
 
@@ -47,11 +48,13 @@ _OPTIONAL = ("tensorflow", "keras_cv", "matplotlib")
 
 
 # Keras finds the layers in a saved model by the names they are registered under, and they register
-# when they are imported. Where Keras is there already, so that no choice of backend is lost by it,
-# they are imported too: `keras.saving.load_model` then works right after `import keras_convnext`.
-if "keras" in sys.modules:
-    for _name in ("layers", "optimizers", "schedules"):
-        importlib.import_module(f"{__name__}.{_name}")
+# when they are imported, which imports a backend. So they are imported together with Keras.
+when_keras_is_imported(
+    lambda: [
+        importlib.import_module(f"{__name__}.{module}")
+        for module in ("layers", "optimizers", "schedules")
+    ]
+)
 
 
 def __getattr__(name: str) -> Any:

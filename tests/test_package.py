@@ -16,7 +16,8 @@ BACKENDS = {"keras", "tensorflow", "jax", "torch"}
 
 # What may import what: every row only the rows above it, and itself where it is one package.
 ROWS = [
-    {"variants", "imagenet", "layer_decay", "errors", "files", "recipe", "console", "runtime"},
+    {"variants", "imagenet", "layer_decay", "errors", "files", "recipe", "console", "runtime"}
+    | {"keras_import"},
     {"kernels", "optimizers", "schedules", "callbacks"},
     {"layers", "weights"},
     {"models"},
@@ -43,6 +44,7 @@ WITHOUT_BACKEND = [
     "benchmark.comparison",
     "cli",
     "weights.catalog",
+    "keras_import",
 ]
 
 

@@ -10,7 +10,8 @@ from keras import layers
 from keras_convnext.errors import WeightsError
 from keras_convnext.layers import Block, Downsampling, Stem
 from keras_convnext.layers.initializers import LAYER_NORM_EPSILON, weight_initializer
-from keras_convnext.models.inputs import channels_last, image_input, normalize, source_inputs
+from keras_convnext.models.inputs import channels_last, functional_model, image_input, normalize
+from keras_convnext.models.numbers import image_shape, integer, integers, real
 from keras_convnext.variants import VARIANTS, get_variant
 from keras_convnext.weights.catalog import CHECKPOINTS, full_name, list_weights
 from keras_convnext.weights.fetch import fetch
@@ -55,10 +56,13 @@ def ConvNeXt(
             them itself, with the mean and deviation of ImageNet.
         weights: `None` for random weights; else the name of a published checkpoint, a file, or
             whatever else `keras_convnext.load_weights` takes.
-        input_tensor: Keras tensor to build on: an `Input`, or another model's output.
+        input_tensor: Keras tensor to build on: an `Input`, or another model's output. The names of
+            layers in one functional model must differ, so a second network in it has to be called
+            as a layer: `ConvNeXtTiny(include_top=False, name="second")(tensor)`.
         input_shape: Shape of one image, such as `(224, 224, 3)`; `(None, None, 3)` takes any height
-            and width. Defaults to `(None, None, 3)` without the top; with it to the size that a
-            published checkpoint was trained with last, else to `(224, 224, 3)`.
+            and width. Defaults to any height and width without the top; with it to the size that a
+            published checkpoint was trained with last, else to 224. The channels default to those
+            of `weights`, or 3.
         pooling: Without the top: `"avg"` or `"max"` for vectors of shape `(batch, dims[-1])`,
             `None` for the feature map `(batch, height // 32, width // 32, dims[-1])`. Either ends
             in the final LayerNorm.
@@ -87,11 +91,19 @@ def ConvNeXt(
     stored = None if weights is None else StoredWeights(fetch(weights))
     if classes is None:
         classes = (stored and stored.classes) or 1000
+    depths, dims = integers("depths", depths), integers("dims", dims)
+    patch_size, kernel_size = integer("patch_size", patch_size), integer("kernel_size", kernel_size)
+    classes = integer("classes", classes)
+    drop_path_rate = real("drop_path_rate", drop_path_rate)
+    head_init_scale = real("head_init_scale", head_init_scale)
+    if layer_scale_init_value is not None:
+        layer_scale_init_value = real("layer_scale_init_value", layer_scale_init_value)
     _check_arguments(depths, dims, pooling, classes, drop_path_rate, layer_scale_init_value)
     image = image_input(
         input_tensor,
-        input_shape,
+        None if input_shape is None else image_shape(input_shape),
         default_size=_trained_size(weights) if include_top else None,
+        default_channels=(stored and stored.channels) or 3,
         smallest_size=patch_size * 2 ** (len(depths) - 1),
     )
     x = channels_last(image)
@@ -105,7 +117,7 @@ def ConvNeXt(
     else:
         x = _norm(_pool(pooling)(x)) if pooling else features_out(_norm(x))
 
-    model = keras.Model(source_inputs(image), x, name=name or "convnext")
+    model = functional_model(image, x, name or "convnext")
     if stored is not None:
         assign(model, stored)
     return model

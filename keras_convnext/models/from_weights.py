@@ -12,13 +12,14 @@ from keras_convnext.weights.stored import StoredWeights
 def model_from_weights(source: str | os.PathLike, **kwargs) -> keras.Model:
     """Builds the network that weights belong to, and gives it these weights.
 
-    The weights say how many blocks, channels and classes it has and how large its kernels are, so
-    that a network trained elsewhere, of any size, needs no description.
+    The weights say how many blocks, channels and classes it has, how large its kernels are and how
+    many channels its images have, so that a network trained elsewhere, of any size, needs no
+    description.
 
     Args:
         source: What `keras_convnext.load_weights` takes.
         **kwargs: Arguments of `ConvNeXt` from `include_top` on. By default the network has a
-            classifier if the file holds one.
+            classifier if the file holds one, and normalises its images if they have three channels.
 
     Raises:
         WeightsError: If the weights cannot be had or read, or are no ConvNeXt's.
@@ -34,6 +35,7 @@ def model_from_weights(source: str | os.PathLike, **kwargs) -> keras.Model:
         "stem_norm": network.stem_norm,
         "layer_scale_init_value": 1e-6 if network.layer_scale else None,
         "include_top": network.classes is not None,
+        "include_preprocessing": network.channels == 3,
         "name": network.variant,
     }
     return ConvNeXt(network.depths, network.dims, weights=source, **{**own, **kwargs})

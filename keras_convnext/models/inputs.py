@@ -1,18 +1,26 @@
 """The image end of a model: its input tensor, its data format and its normalisation."""
 
+import re
+
 import keras
 from keras import layers
 
 from keras_convnext import imagenet
 
+# Names of the layers of a network.
+OWN_NAME = re.compile(
+    r"stem|stages_\d+_(downsampling|blocks_\d+)|pool|head_norm|head|pixel_normalization"
+)
 
-def image_input(input_tensor, input_shape, default_size, smallest_size):
+
+def image_input(input_tensor, input_shape, default_size, default_channels, smallest_size):
     """Returns the Keras tensor a model starts from.
 
     Args:
         input_tensor: The user's tensor, or `None`.
         input_shape: The user's shape of one image, or `None`.
         default_size: Height and width where neither is given; `None` takes any.
+        default_channels: Channels where neither is given.
         smallest_size: Least height and width the network can work with, in pixels.
 
     Raises:
@@ -22,18 +30,42 @@ def image_input(input_tensor, input_shape, default_size, smallest_size):
     channels_first = keras.config.image_data_format() == "channels_first"
     if input_shape is None and input_tensor is None:
         size = (default_size, default_size)
-        input_shape = (3, *size) if channels_first else (*size, 3)
+        channels = (default_channels,)
+        input_shape = channels + size if channels_first else size + channels
     if input_tensor is None:
         tensor = layers.Input(shape=_checked(input_shape, smallest_size, channels_first))
     else:
         tensor = _keras_tensor(input_tensor)
         shape = _checked(tuple(tensor.shape[1:]), smallest_size, channels_first)
-        if input_shape is not None and tuple(input_shape) != shape:
+        if input_shape is not None and input_shape != shape:
             raise ValueError(
                 f"`input_shape` and `input_tensor` disagree; pass only one of them. "
-                f"Received: input_shape={tuple(input_shape)}, an input_tensor of shape {shape}."
+                f"Received: input_shape={input_shape}, an input_tensor of shape {shape}."
             )
     return tensor
+
+
+def functional_model(image, outputs, name):
+    """Returns the model from the inputs that an image tensor comes from to the outputs.
+
+    Raises:
+        ValueError: If layers that the image tensor comes from have names of the network's.
+    """
+    inputs = source_inputs(image)
+    try:
+        return keras.Model(inputs, outputs, name=name)
+    except ValueError as error:
+        before = {layer.name for layer in keras.Model(inputs, image).layers}
+        taken = sorted(name for name in before if OWN_NAME.fullmatch(name))
+        if not taken:
+            raise
+        raise ValueError(
+            f"Two layers of one functional model may not have the same name. Layers that "
+            f"`input_tensor` comes from are called as layers of the network are: "
+            f"{', '.join(taken[:5])}. Build the network without `input_tensor` and call it on the "
+            f"tensor, which makes it one layer with names of its own inside: "
+            f"ConvNeXt(..., name='second')(tensor)."
+        ) from error
 
 
 def source_inputs(image):
@@ -45,7 +77,7 @@ def source_inputs(image):
 def channels_last(image):
     """Returns the image tensor with its channels last, as the network works inside."""
     if keras.config.image_data_format() == "channels_first":
-        return layers.Permute((2, 3, 1), name="channels_last")(image)
+        return layers.Permute((2, 3, 1))(image)
     return image
 
 
@@ -71,7 +103,7 @@ def normalize(image):
         mean=[255 * mean for mean in imagenet.MEAN],
         variance=[(255 * std) ** 2 for std in imagenet.STD],
         dtype=dtype,
-        name="normalization",
+        name="pixel_normalization",  # Keras calls a user's first one "normalization"
     )(image)
 
 

@@ -218,7 +218,7 @@ KERAS_APPLICATIONS = Format(
         # The model's name, and in files of Keras 3 that of the Sequential around the layer.
         (r"^.*?(?=(stem|head|stage_\d+|downsampling)_(conv|layernorm|dense|block_\d+_[a-z]))", ""),
         # Without the top the last norm has no name of its own there.
-        (r"^layer_normalization(_\d+)?/", "head_layernorm/"),
+        (r"^(.*/)?layer_normalization(_\d+)?/", "head_layernorm/"),
     ),
     own_names=r"stem_|stage_\d|downsampling_|head_",
 )

@@ -23,6 +23,8 @@ TRANSPARENT = re.compile(
 AVERAGE = re.compile(r"(?<![a-z])(ema|swa|averaged?)(?![a-z])", re.IGNORECASE)
 # Under the PyTorch backend Keras (3.12 to 3.15) repeats a layer's weights in the layer around it.
 KERAS_PARAMETERS = "_torch_params."
+# The state of Keras's random draws, and the updates that PyTorch's `AveragedModel` counts.
+NO_WEIGHTS = ("seed_generator_state", "n_averaged")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +110,8 @@ def _split(format, plain, prefix, copies):
     for name, plain_name in plain.items():
         rest = plain_name.removeprefix(prefix)
         is_of_copy = bool(within) and plain_name.startswith(within)
+        if plain_name.endswith(NO_WEIGHTS):
+            continue
         if is_of_copy or not plain_name.startswith(prefix) or not format.is_own(rest):
             beside.append(name)
         elif rest in own:
@@ -120,9 +124,7 @@ def _split(format, plain, prefix, copies):
 
 
 def _is_copy(plain_name, copies, own):
-    """Whether a weight stands there once more, or is no weight but the state of random draws."""
-    if plain_name.endswith("seed_generator_state"):
-        return True
+    """Whether a weight of the network stands there once more."""
     return any(
         plain_name.startswith(copy) and plain_name.removeprefix(copy) in own for copy in copies
     )

@@ -126,6 +126,12 @@ class StoredWeights:
         return [path for path in paths if needed(path) and path not in self.shapes]
 
     @property
+    def channels(self) -> int | None:
+        """Channels of the images; `None` where the stem's kernel is none."""
+        shape = self.shapes.get(STEM_KERNEL, ())
+        return shape[2] if len(shape) == 4 else None
+
+    @property
     def classes(self) -> int | None:
         """Classes of the classifier; `None` without one."""
         return self.shapes["head/kernel"][-1] if "head/kernel" in self.shapes else None

@@ -1,6 +1,8 @@
 """What every argument of the builder does, and what is refused."""
 
 import inspect
+import json
+import re
 from pathlib import Path
 
 import keras
@@ -124,6 +126,99 @@ class TestInputs:
         np.testing.assert_allclose(model.predict(raw, verbose=0), expected, atol=1e-5)
 
 
+NUMBERS = {
+    "depths": np.array([1, 1]),
+    "dims": np.array([4, 8], "int16"),
+    "kernel_size": np.int64(3),
+    "patch_size": np.array(2, "uint8"),
+    "classes": np.int32(3),
+    "input_shape": np.array([16, 24, 3]),
+    "drop_path_rate": np.float32(0.25),
+    "layer_scale_init_value": np.float64(0.5),
+    "head_init_scale": np.float32(0.5),
+}
+PYTHON = {
+    "depths": [1, 1],
+    "dims": (4, 8),
+    "kernel_size": 3,
+    "patch_size": 2,
+    "classes": 3,
+    "input_shape": (16, 24, 3),
+    "drop_path_rate": 0.25,
+    "layer_scale_init_value": 0.5,
+    "head_init_scale": 0.5,
+}
+
+
+class TestNumbersOfNumPy:
+    @pytest.mark.usefixtures("no_weights")
+    def test_give_the_model_that_those_of_python_give(self):
+        text, expected = (ConvNeXt(**arguments).to_json() for arguments in (NUMBERS, PYTHON))
+
+        plain = [re.sub(r"input_layer(_\d+)?|\"seed\": \d+", "", t) for t in (text, expected)]
+        assert plain[0] == plain[1]
+
+    def test_can_be_saved(self, tmp_path):
+        ConvNeXt(**NUMBERS).save(tmp_path / "model.keras")
+
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+        assert loaded.input_shape == (None, 16, 24, 3)
+
+    @pytest.mark.usefixtures("no_weights")
+    def test_are_taken_by_the_networks_of_the_paper(self):
+        model = keras_convnext.ConvNeXtTiny(
+            classes=np.int64(7), input_shape=[np.int64(32), None, np.uint8(3)]
+        )
+
+        assert (model.input_shape, model.output_shape) == ((None, 32, None, 3), (None, 7))
+        json.loads(model.to_json())
+
+
+class TestNames:
+    def test_a_normalization_of_the_users_own_is_no_clash(self, small):
+        keras.utils.clear_session()  # so that Keras begins anew to count names
+        network = ConvNeXt(**small, include_top=False, pooling="avg", input_shape=(16, 16, 3))
+        normalization = keras.layers.Normalization()
+        assert normalization.name == "normalization"
+
+        behind = keras.Model(network.input, normalization(network.output))
+
+        assert behind.output_shape == (None, 8)
+        keras.utils.clear_session()
+        image = keras.Input((16, 16, 3))
+        before = ConvNeXt(**small, input_tensor=keras.layers.Normalization()(image))
+        assert "normalization" in [layer.name for layer in before.layers]
+
+    def test_a_permutation_of_the_users_own_is_no_clash(self, small, channels_first):
+        image = keras.Input((16, 16, 3))
+        first = keras.layers.Permute((3, 1, 2), name="channels_last")(image)
+
+        model = ConvNeXt(**small, classes=3, input_tensor=first)
+
+        assert model.output_shape == (None, 3)
+
+    def test_second_network_in_one_graph_says_how(self, small):
+        arguments = {**small, "include_preprocessing": False, "include_top": False}
+        first = ConvNeXt(**arguments, input_shape=(64, 64, 3))
+
+        with pytest.raises(ValueError, match=r"called as layers .* are: head_norm, stages_0.*call"):
+            ConvNeXt(**arguments, input_tensor=first.output)
+
+    def test_second_network_called_as_a_layer(self, small):
+        arguments = {**small, "include_preprocessing": False, "include_top": False}
+        image = keras.Input((64, 64, 3))
+        first = ConvNeXt(**arguments, input_shape=(64, 64, 3), name="first")(image)
+        second = ConvNeXt(**arguments, input_shape=(None, None, 8), name="second")(first)
+
+        assert keras.Model(image, second).output_shape == (None, 1, 1, 8)
+
+    @pytest.mark.usefixtures("no_weights")
+    def test_other_errors_of_keras_are_its_own(self, small):
+        """A name with a slash is refused by Keras itself."""
+        with pytest.raises(ValueError, match="name.*/|/.*name"):
+            ConvNeXt(**small, name="a/b", input_shape=(16, 16, 3))
+
+
 class TestChannelsFirst:
     def test_same_logits(self, small, images, channels_first):
         first = ConvNeXt(**small, classes=3, input_shape=(3, 17, 22))
@@ -177,6 +272,13 @@ class TestRefusals:
             ({"input_shape": (16, 7, 3)}, r"at least 8 pixels .* Received the shape \(16, 7, 3\)"),
             ({"input_shape": (16, 16, 1)}, r"needs 3 channels. Received images of 1 channels"),
             ({"input_tensor": np.zeros((1, 16, 16, 3))}, r"must be a Keras tensor.*: ndarray"),
+            ({"depths": (1, 1.5)}, r"`depths` must be a whole number. Received: 1.5"),
+            ({"dims": 8}, r"`dims` must be a sequence of whole numbers.*Received: 8"),
+            ({"classes": "10"}, r"`classes` must be a whole number. Received: '10'"),
+            ({"patch_size": np.float32(4)}, r"`patch_size` must be a whole number. Received: .*4"),
+            ({"input_shape": (16, 16.0, 3)}, r"`input_shape` must be a whole number.*: 16.0"),
+            ({"input_shape": 16}, r"`input_shape` must be a sequence of sizes. Received: 16"),
+            ({"drop_path_rate": "high"}, r"`drop_path_rate` must be a number. Received: 'high'"),
             ({"weights": "imagnet"}, r"'imagnet' is neither a file, nor a directory, nor an addr"),
         ],
         ids=lambda value: "-".join(value) if isinstance(value, dict) else "",

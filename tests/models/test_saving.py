@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import keras
@@ -165,3 +166,29 @@ def test_dtype_policy_is_kept_in_the_file(small, tmp_path, dtype_policy):
     assert loaded.get_layer("stages_0_blocks_0").dtype_policy.name == "mixed_bfloat16"
     assert loaded.get_layer("stages_0_blocks_0").depthwise_conv.compute_dtype == "bfloat16"
     assert loaded.get_layer("head").compute_dtype == "float32"
+
+
+def test_file_from_when_the_normalization_was_called_normalization(small, images, tmp_path):
+    model = classifier(small)
+    model.save(tmp_path / "new.keras")
+    with (
+        zipfile.ZipFile(tmp_path / "new.keras") as new,
+        zipfile.ZipFile(tmp_path / "old.keras", "w") as old,
+    ):
+        for name in new.namelist():
+            content = new.read(name)
+            if name == "config.json":
+                assert b"pixel_normalization" in content
+                content = content.replace(b"pixel_normalization", b"normalization")
+            old.writestr(name, content)
+
+    loaded = keras.saving.load_model(tmp_path / "old.keras")
+
+    assert "normalization" in [layer.name for layer in loaded.layers]
+    x = images(2, 16, 16, 3)
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+    keras_convnext.load_weights(classifier(small), tmp_path / "old.keras")
+    loaded.save_weights(tmp_path / "old.weights.h5")
+    other = classifier(small)
+    other.load_weights(tmp_path / "old.weights.h5")
+    assert_all_equal(other.get_weights(), model.get_weights())

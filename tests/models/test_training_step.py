@@ -53,7 +53,7 @@ def test_what_half_precision_would_spoil_stays_in_float32(small, dtype_policy):
 
     scales = [weight for weight in model.weights if "layer_scale" in weight.path]
     assert [weight.dtype for weight in scales] == ["float32"] * 2
-    assert model.get_layer("normalization").compute_dtype == "float32"
+    assert model.get_layer("pixel_normalization").compute_dtype == "float32"
     assert model.get_layer("stages_1_blocks_0").output.dtype in ("bfloat16", "float16")
     assert model.get_layer("head").output.dtype == "float32"
 
