@@ -9,6 +9,7 @@ from keras_convnext.errors import WeightsError
 from keras_convnext.weights.fetch import fetch
 from keras_convnext.weights.network import find_network
 from keras_convnext.weights.stored import StoredWeights
+from keras_convnext.weights.variables import refuse_lost_values, set_value
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ def assign(model: keras.Model, stored: StoredWeights) -> None:
     if replaced:
         here, there = _without(here, "head/"), _without(there, "head/")
     _refuse_differences(network.name, stored, here, there)
+    refuse_lost_values(network.name, variables.values())
     stored.log_left_out()
     if replaced:
         logger.warning(
@@ -71,7 +73,7 @@ def assign(model: keras.Model, stored: StoredWeights) -> None:
             *(network.name, variables["head/bias"].shape[0], stored.path, stored.classes),
         )
     for path in here:
-        variables[path].assign(stored.read(path))
+        set_value(variables[path], stored.read(path))
 
 
 def _without(shapes, layer):

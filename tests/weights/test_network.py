@@ -235,7 +235,7 @@ IGNORE_LAYERS_WITHOUT = pytest.mark.filterwarnings("ignore:Layer .* does not hav
 class TestLora:
     @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
     def test_is_merged_as_in_a_file_of_keras(self, suffix, small, tmp_path):
-        model = small(classes=3)
+        model = small(depths=(1,), dims=(4,), classes=3)
         random = np.random.default_rng(0)
         for layer in model._flatten_layers():
             if isinstance(layer, (keras.layers.Dense, keras.layers.Conv2D)):
@@ -257,7 +257,7 @@ class TestLora:
     @IGNORE_LAYERS_WITHOUT
     @pytest.mark.parametrize("mode", ["int8", "int4"])
     def test_quantized_weights_are_refused(self, mode, small, tmp_path):
-        model = small(classes=3)
+        model = small(depths=(1,), dims=(4,), classes=3)
         model.quantize(mode)
 
         with pytest.raises(WeightsError, match=f"'convnext' is quantized to {mode}.*before `quant"):
@@ -266,7 +266,7 @@ class TestLora:
 
     @IGNORE_LAYERS_WITHOUT
     def test_float8_weights_are_the_float32_that_they_were(self, small, tmp_path):
-        model = small(classes=3)
+        model = small(depths=(1,), dims=(4,), classes=3)
         before = weights_of(model)
         model.quantize("float8")
 
@@ -278,11 +278,12 @@ class TestLora:
 def test_two_networks_in_one_graph_are_nested(small, tmp_path):
     """Each is a layer with a name of its own, so that the names within them may be the same."""
     images = keras.Input((32, 32, 3))
-    features = [small(name=name, **INSIDE)(images) for name in ("rgb", "depth")]
+    sizes = {"depths": (1,), "dims": (4,), **INSIDE}
+    features = [small(name=name, **sizes)(images) for name in ("rgb", "depth")]
     output = keras.layers.Dense(1)(keras.layers.Concatenate()(features))
     model = keras.Model(images, output)
     set_random_weights(model)
-    model.compile(keras_convnext.optimizers.AdamW(0.1), "mse")
+    model.compile(keras_convnext.optimizers.AdamW(0.1), "mse", run_eagerly=True)
     batch = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
     before = [np.array(_value(variable)) for variable in model.weights]
     model.train_on_batch(batch, np.ones((2, 1), "float32"))
@@ -290,7 +291,7 @@ def test_two_networks_in_one_graph_are_nested(small, tmp_path):
 
     loaded = keras.saving.load_model(tmp_path / "model.keras")
 
-    assert len(model.weights) == 2 * len(small(**INSIDE).weights) + 2
+    assert len(model.weights) == 2 * len(small(**sizes).weights) + 2
     for variable, old, again in zip(model.weights, before, loaded.weights, strict=True):
         assert not np.array_equal(_value(variable), old), variable.path
         np.testing.assert_array_equal(_value(again), _value(variable))
@@ -310,3 +311,67 @@ def test_network_of_another_project_fills_a_network_inside(build, tmp_path):
 
 def _value(variable):
     return keras.ops.convert_to_numpy(variable)
+
+
+class TestWhileKerasTracesAModel:
+    """`fit` traces a model that is not built yet; what is assigned then counts for the trace."""
+
+    @pytest.fixture
+    def fit(self):
+        """Returns a function that puts a layer into a model and fits it without learning."""
+
+        class Around(keras.Model):
+            def __init__(self, layer):
+                super().__init__()
+                self.layer = layer
+
+            def call(self, images):
+                return self.layer(images)
+
+        def fit(layer):
+            model = Around(layer)
+            # Nothing is compiled where it is traced all the same.
+            eagerly = keras.backend.backend() != "tensorflow"
+            model.compile(keras.optimizers.SGD(0.0), "mse", run_eagerly=eagerly, jit_compile=False)
+            model.fit(np.zeros((1, 32, 32, 3)), np.zeros((1, 3)), verbose=0)
+            return model
+
+        return fit
+
+    def test_weights_argument_in_build(self, fit, small, file, expected):
+        layer = MadeInBuild()
+        layer.make = lambda: small(**INSIDE, weights=file)
+
+        network = find_network(fit(layer))
+
+        actual = {path: _value(variable) for path, variable in network.variables.items()}
+        assert_same_weights(actual, expected)
+
+    def test_loading_in_build(self, fit, small, file, expected):
+        def make():
+            network = small(**INSIDE)
+            keras_convnext.load_weights(network, file)
+            return network
+
+        layer = MadeInBuild()
+        layer.make = make
+
+        network = find_network(fit(layer))
+
+        actual = {path: _value(variable) for path, variable in network.variables.items()}
+        assert_same_weights(actual, expected)
+
+    def test_loading_into_what_was_made_before_would_be_lost(self, fit, small, file):
+        network = small(**INSIDE)
+        before = weights_of(network)
+
+        def make():
+            keras_convnext.load_weights(network, file)
+            return network
+
+        layer = MadeInBuild()
+        layer.make = make
+
+        with pytest.raises(WeightsError, match="loaded into 'convnext' while a model is traced"):
+            fit(layer)
+        assert_same_weights(weights_of(network), before)
