@@ -204,7 +204,7 @@ class ProgressBar(keras.callbacks.Callback):
             TextColumn("loss {task.fields[loss]:.4g}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[metrics]}"),
+            TextColumn("{task.fields[metrics]}", markup=False),  # their names are the user's
             console=console,
             disable=not console.is_terminal,
         )

@@ -7,21 +7,20 @@ wait for a backend.
 import dataclasses
 import json
 import logging
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.logging import RichHandler
 from rich.table import Table
 
+from keras_convnext.console import NoticeHandler, make_console
 from keras_convnext.console import console as notices
 from keras_convnext.errors import UserError
 from keras_convnext.runtime import default_backend, start_quietly
 
-# A pipe has no width; without one, rich would fold tables at 80 columns.
-results = Console(width=None if sys.stdout.isatty() else 200)
+# Wider than any table: rich would cut names and paths to make one fit, and they are to be copied.
+results = make_console(width=10_000)
+notice_handler = NoticeHandler()
 app = typer.Typer(
     help="ConvNeXt for Keras 3: train, evaluate, predict and export.",
     no_args_is_help=True,
@@ -86,9 +85,9 @@ def train(
         results.print("no validation images, so nothing is evaluated")
     else:
         _print_figures(evaluation.summary(), "validation")
-    results.print(f"report: {run.report}", soft_wrap=True)
+    results.print(f"report: {run.report}")
     if checked.export.saved_model:
-        results.print(f"SavedModel: {run.saved_model}", soft_wrap=True)
+        results.print(f"SavedModel: {run.saved_model}")
 
 
 @app.command(epilog="Example: keras-convnext evaluate runs/digits --checkpoint best")
@@ -188,7 +187,7 @@ def export(
     from keras_convnext.serving.export import export as write
 
     place = write(source, output, format, checkpoint, precision, data, split)
-    results.print(f"{place}", soft_wrap=True)
+    results.print(str(place))
 
 
 @app.command(
@@ -255,7 +254,7 @@ def benchmark(
     results.print(ratio_table(document))
     if output is not None:
         write_report(document, output)
-        results.print(f"report: {output}", soft_wrap=True)
+        results.print(f"report: {output}")
 
 
 @app.command(epilog="Example: keras-convnext models")
@@ -322,7 +321,7 @@ def get(
     """Fetch weights, unless they are here already, and print where they are."""
     from keras_convnext.weights.fetch import fetch
 
-    results.print(f"{fetch(source, official)}", soft_wrap=True)
+    results.print(str(fetch(source, official)))
 
 
 @weights.command(
@@ -347,7 +346,7 @@ def convert(
 
     if output.name.endswith(KERAS_FILES):
         start_quietly()
-    results.print(f"{convert_weights(source, output, format)}", soft_wrap=True)
+    results.print(str(convert_weights(source, output, format)))
 
 
 @recipes.command(epilog="Example: keras-convnext recipe check recipes/quickstart/digits.yaml")
@@ -356,7 +355,7 @@ def check(recipe: RecipeFile, settings: Overrides = None) -> None:
     from keras_convnext.recipe import load_recipe
 
     load_recipe(recipe, settings or [])
-    results.print(f"{recipe}: no errors", soft_wrap=True)
+    results.print(f"{recipe}: no errors")
 
 
 @recipes.command(epilog="Example: keras-convnext recipe show recipes/quickstart/digits.yaml")
@@ -377,7 +376,8 @@ def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def _print_figures(figures: dict[str, float], title: str) -> None:
-    table = Table("top-1", "top-5", "loss", "mistakes", "images", title=title)
+    results.print(title)
+    table = Table("top-1", "top-5", "loss", "mistakes", "images")
     table.add_row(
         f"{figures['top_1']:.2%}",
         f"{figures['top_5']:.2%}",
@@ -390,9 +390,9 @@ def _print_figures(figures: dict[str, float], title: str) -> None:
 
 def main() -> None:
     """Runs the command line; what the user can mend is said in a sentence, with exit status 1."""
-    logging.getLogger("keras_convnext").addHandler(RichHandler(console=notices, show_path=False))
+    logging.getLogger("keras_convnext").addHandler(notice_handler)
     try:
         app()
     except UserError as error:
-        notices.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        notices.print(str(error), style="red", soft_wrap=True)
         raise SystemExit(1) from None

@@ -117,7 +117,7 @@ def _go_on(
     notice = f"Going on with {run.path} after epoch {done} of {plan.epochs}"
     if not done:
         notice = f"Beginning {run.path} again: it was stopped before its first epoch had ended"
-    console.print(notice, markup=False, soft_wrap=True)
+    console.print(notice, soft_wrap=True)
     return done
 
 

@@ -104,9 +104,15 @@ def test_progress_is_one_line_an_epoch_where_there_is_no_terminal(capsys):
 @pytest.fixture
 def terminal(monkeypatch):
     text = io.StringIO()
-    monkeypatch.setattr(
-        callbacks, "console", Console(file=text, force_terminal=True, width=200, color_system=None)
+    terminal = Console(
+        file=text,
+        force_terminal=True,
+        width=200,
+        color_system=None,
+        markup=False,
+        emoji=False,
     )
+    monkeypatch.setattr(callbacks, "console", terminal)
     return text
 
 
@@ -115,6 +121,15 @@ def test_progress_is_a_bar_on_a_terminal(terminal):
     shown = terminal.getvalue()
     assert "epoch 2/2" in shown and "6/6" in shown and "images/s" in shown and "loss" in shown
     assert shown.endswith("\x1b[?25h")  # the cursor is shown again
+
+
+def test_the_names_of_metrics_are_shown_as_they_are(terminal):
+    bar = ProgressBar(1, STEPS, BATCH)
+    bar.on_train_begin()
+    bar.on_epoch_begin(0)
+    bar.on_epoch_end(0, {"[red]f1[/x] :dog:": 0.25})
+    bar.close()
+    assert "[red]f1[/x] :dog: 0.25" in terminal.getvalue()
 
 
 def test_the_bar_of_a_run_that_is_gone_on_with_begins_where_it_was(terminal):

@@ -76,7 +76,6 @@ def refuse_other_backend(run: RunDirectory, environment: dict[str, Any]) -> None
             f"Other versions than the run was begun with, so its end may differ in its last bits: "
             f"{'; '.join(versions)}.",
             style="yellow",
-            markup=False,
             soft_wrap=True,
         )
 
