@@ -17,7 +17,7 @@ BACKENDS = {"keras", "tensorflow", "jax", "torch"}
 # What may import what: every row only the rows above it, and itself where it is one package.
 ROWS = [
     {"variants", "imagenet", "layer_decay", "errors", "files", "recipe", "console", "runtime"},
-    {"kernels", "optimizers", "schedules", "callbacks"},
+    {"kernels", "optimizers", "schedules", "metric_values", "callbacks"},
     {"layers", "weights"},
     {"models"},
     {"conversion", "data", "training"},
