@@ -55,7 +55,7 @@ class MetricsLog(keras.callbacks.Callback):
 
     def __init__(self, path: str | Path, append: bool = False) -> None:
         super().__init__()
-        self.path = Path(path)
+        self.path = files.expanded(path)
         self.append = append
 
     def on_train_begin(self, logs=None):
@@ -108,7 +108,7 @@ class AverageEvaluation(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.validation_data = validation_data
-        self.best_path = None if best_path is None else Path(best_path)
+        self.best_path = None if best_path is None else files.expanded(best_path)
         self.monitor = monitor
         self.sign = _sign(monitor, mode)
         self.best = -math.inf

@@ -16,7 +16,8 @@ from rich.table import Table
 from keras_convnext.console import NoticeHandler, make_console
 from keras_convnext.console import console as notices
 from keras_convnext.errors import UserError
-from keras_convnext.runtime import default_backend, start_quietly
+from keras_convnext.files import expanded
+from keras_convnext.runtime import default_backend, refuse_missing, start_quietly
 
 # Wider than any table: rich would cut names and paths to make one fit, and they are to be copied.
 results = make_console(width=10_000)
@@ -56,6 +57,13 @@ Checkpoint = Annotated[
         help="Of a run: 'last', 'best' on the validation images, or 'best_ema', the best average."
     ),
 ]
+BadImages = Annotated[
+    str | None,
+    typer.Option(
+        help="Files that are no images: 'error' or 'skip'. Defaults to the recipe's choice for a "
+        "run's own images, and to 'error' for --data."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
@@ -69,7 +77,8 @@ def train(
     overwrite: Annotated[
         bool,
         typer.Option(
-            help="Replace an earlier run there; without it, one that was stopped goes on."
+            help="Replace an earlier run there; without it, one that was stopped goes on, and a "
+            "finished one with more schedule.epochs where schedule.kind is step."
         ),
     ] = False,
 ) -> None:
@@ -105,13 +114,10 @@ def evaluate(
         str | None, typer.Option(help="Which part of a tfds: data set, such as 'test'.")
     ] = None,
     checkpoint: Checkpoint = "last",
-    on_bad_image: Annotated[
-        str, typer.Option(help="Files in --data that are no images: 'error' or 'skip'.")
-    ] = "error",
+    on_bad_image: BadImages = None,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a run, a published checkpoint or a model."""
-    _one_of("--on-bad-image", on_bad_image, ("error", "skip"))
     start_quietly()
     from keras_convnext import runs
 
@@ -181,12 +187,13 @@ def export(
     split: Annotated[
         str | None, typer.Option(help="Which part of a tfds: data set, such as 'train'.")
     ] = None,
+    on_bad_image: BadImages = None,
 ) -> None:
     """Write a run, a published checkpoint or a model in a form that can be served."""
     start_quietly()
     from keras_convnext.serving.export import export as write
 
-    place = write(source, output, format, checkpoint, precision, data, split)
+    place = write(source, output, format, checkpoint, precision, data, split, on_bad_image)
     results.print(str(place))
 
 
@@ -236,6 +243,8 @@ def benchmark(
 
     Every network runs in a process of its own; they are called in turn, and the medians shown.
     """
+    if output is not None:
+        refuse_missing({"matplotlib": "matplotlib, which draws the chart,"}, "train")
     from keras_convnext.benchmark.comparison import TASKS
     from keras_convnext.benchmark.comparison import compare as time_side_by_side
     from keras_convnext.benchmark.contenders import PRECISIONS, contenders, others
@@ -253,8 +262,9 @@ def benchmark(
     results.print(speed_table(document))
     results.print(ratio_table(document))
     if output is not None:
-        write_report(document, output)
-        results.print(f"report: {output}")
+        folder = expanded(output)
+        write_report(document, folder)
+        results.print(f"report: {folder}")
 
 
 @app.command(epilog="Example: keras-convnext models")

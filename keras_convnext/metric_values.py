@@ -1,4 +1,4 @@
-"""The values of metrics, which may be more than one number, as files and lines of text take them."""
+"""The values of metrics, one number or more, as files and lines of text take them."""
 
 from typing import Any
 

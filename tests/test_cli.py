@@ -1,6 +1,7 @@
 """Commands as a person types them. Most run in this process, which has its imports behind it."""
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -181,6 +182,33 @@ def test_predictions_are_printed_as_json(run_command, trained, digit):
     assert sum(probabilities) == pytest.approx(1, abs=1e-5)
 
 
+def test_a_run_that_can_have_no_more_epochs_says_how_to_train_on(
+    run_command, trained, tmp_path, tiny_recipe
+):
+    run = RunDirectory(shutil.copytree(trained[0].path, tmp_path / "a run"))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(tiny_recipe("schedule.epochs=3").to_yaml())
+    status, _, notices = run_command("train", recipe, "--run-dir", run.path)
+    assert status == 1 and "is finished after 2 epochs" in notices
+    command = shlex.split(notices.splitlines()[-1])
+    assert command[0] == "keras-convnext"
+    status, _, notices = run_command(*command[1:], "export.saved_model=false")
+    assert status == 0
+    more = RunDirectory(f"{run.path}_more")
+    assert more.is_finished() and len(more.metrics()) == 1
+    assert more.recipe().init.weights == str(run.last_model)
+
+
+def test_a_tilde_is_the_home_directory(run_command, trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(trained[0].path, tmp_path / "run")
+    status, out, _ = run_command("export", "~/run", "--output", "~/served/1")
+    assert (status, out) == (0, f"{tmp_path}/served/1\n")
+    status, _, notices = run_command("evaluate", "~/run", "--data", "~/nowhere")
+    assert status == 1 and f"There is no folder {tmp_path}/nowhere" in notices
+    assert run_command("weights", "get", "~/run")[:2] == (0, f"{tmp_path}/run/last.keras\n")
+
+
 def test_a_run_is_exported(run_command, trained, tmp_path):
     status, out, _ = run_command("export", trained[0].path, "--output", tmp_path / "served")
     assert (status, out) == (0, f"{tmp_path / 'served'}\n")
@@ -207,7 +235,8 @@ def test_a_run_is_exported(run_command, trained, tmp_path):
         ("evaluate {run} --data tfds:none --split test", "tfds build none --data_dir="),
         ("evaluate {run} --split test", "`split` goes with `data`"),
         ("evaluate {run} --checkpoint worst", "`checkpoint` must be one of last, best"),
-        ("evaluate {run} --on-bad-image maybe", "--on-bad-image must be one of error, skip"),
+        ("evaluate {run} --on-bad-image maybe", "(--on-bad-image) must be one of error, skip"),
+        ("export {run} --on-bad-image maybe", "(--on-bad-image) must be one of error, skip"),
         ("evaluate {run}/last.keras", "data"),
         ("predict {run} nowhere.png", "There is no file nowhere.png"),
         ("predict {run} {digits}", "digits.yaml cannot be read as an image"),
