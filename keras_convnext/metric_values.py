@@ -30,6 +30,8 @@ def plain(value: Any) -> float | list | str | None:
 
 def _as_array(value):
     if keras.ops.is_tensor(value) or isinstance(value, keras.Variable):
+        if keras.backend.standardize_dtype(value.dtype) == "bfloat16":
+            value = keras.ops.cast(value, "float32")  # TensorFlow's cannot be had as an array
         value = keras.ops.convert_to_numpy(value)
     try:
         array = np.asarray(value)

@@ -227,7 +227,7 @@ def test_a_run_is_exported(run_command, trained, tmp_path):
         ("train {digits} schedule.epoch=1", "Did you mean 'epochs'?"),
         ("train {digits} runtime.backend=jax", "The backend should be 'jax', but"),
         ("train {digits} --run-dir {home}", "is not empty and holds no run"),
-        ("train {folder} data.path=nowhere", "There is no folder nowhere"),
+        ("train {folder} data.path=nowhere", "/nowhere. A data set of images is a folder"),
         ("recipe check {digits} data.batch_size=0", "data.batch_size: Input should be greater"),
         ("recipe show {home}", "cannot be read"),
         ("evaluate nowhere", "nowhere is neither the directory of a run, nor a .keras file"),

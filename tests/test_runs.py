@@ -351,7 +351,7 @@ def test_an_earlier_run_is_not_replaced_unasked(tiny_recipe, earlier, tmp_path, 
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        ("data={source: folder, path: nowhere, image_size: 16}", "There is no folder nowhere"),
+        ("data={source: folder, path: nowhere, image_size: 16}", "There is no folder /.*/nowhere"),
         ("data.batch_size=360", "359 training images, fewer than one batch of 360"),
     ],
 )

@@ -12,9 +12,10 @@ from keras_convnext.data.class_weights import (
 )
 from keras_convnext.data.folder import image_folder
 from keras_convnext.data.mixing import mix, smooth
+from keras_convnext.data.pipeline import training_dataset
 from keras_convnext.data.sources import ArraySplit
 from keras_convnext.errors import DataError
-from keras_convnext.recipe import Augment
+from keras_convnext.recipe import Augment, Data
 
 NAMES = ("a", "b", "c")
 LABELS = np.array([0, 2, 2, 1, 2, 2, 0, 2, 2, 2], "int32")
@@ -82,6 +83,24 @@ def test_an_image_counts_as_its_class_and_a_mixture_as_its_shares(smoothing):
     _, shares = mix(images, one_hot, settings, tf.constant([0, 1]))
     assert 0.01 < shares[0, 0] < 0.99
     np.testing.assert_allclose(weights_of(mixed), np.asarray(shares) @ WEIGHTS, rtol=1e-5)
+
+
+@pytest.mark.backend_free
+@pytest.mark.parametrize("policy", ["paper", "keras_cv"])
+def test_batches_of_either_policy_are_weighted(split, policy):
+    data = Data(source="digits", image_size=8, batch_size=10)
+    augment = Augment(policy=policy, rand_augment=None, label_smoothing=0.3, cutmix_alpha=0.0)
+    batches = training_dataset(split, data, augment, epochs=3, seed=0)
+    smoothing = augment.smoothing_in_targets
+    steps = 0
+    for images, targets, weights in with_image_weights(batches, WEIGHTS, smoothing):
+        shares = (targets.numpy() - smoothing / 3) / (1 - smoothing)
+        assert shares.min() > -1e-6 and np.sort(shares, axis=1)[:, 1].max() > 0.01  # mixed
+        np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-5)
+        np.testing.assert_allclose(weights, shares @ WEIGHTS, rtol=1e-4)
+        assert images.shape == (10, 8, 8, 3)
+        steps += 1
+    assert steps == 3
 
 
 def test_training_is_what_it_is_with_kerass_class_weight(split):
