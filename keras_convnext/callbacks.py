@@ -5,6 +5,7 @@ import json
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import keras
 from rich.progress import (
@@ -18,6 +19,7 @@ from rich.progress import (
 
 from keras_convnext import files
 from keras_convnext.console import console
+from keras_convnext.metric_values import greater_is_better, plain, short
 
 
 class LearningRateLog(keras.callbacks.Callback):
@@ -36,7 +38,8 @@ class LearningRateLog(keras.callbacks.Callback):
 class MetricsLog(keras.callbacks.Callback):
     """Writes every epoch's metrics as one line of JSON, the epoch counted from 1.
 
-    A line is on the disk when the epoch has ended, whole or not at all.
+    A line is on the disk when the epoch has ended, whole or not at all. A metric of several
+    numbers, such as `keras.metrics.F1Score()`, becomes a list; text stays text.
 
     Args:
         path: File to write.
@@ -52,7 +55,7 @@ class MetricsLog(keras.callbacks.Callback):
 
     def __init__(self, path: str | Path, append: bool = False) -> None:
         super().__init__()
-        self.path = Path(path)
+        self.path = files.expanded(path)
         self.append = append
 
     def on_train_begin(self, logs=None):
@@ -64,7 +67,7 @@ class MetricsLog(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         row = {"epoch": epoch + 1, "seconds": round(time.monotonic() - self._started, 3)}
-        row |= {name: float(value) for name, value in (logs or {}).items()}
+        row |= {name: plain(value) for name, value in (logs or {}).items()}
         files.append(self.path, f"{json.dumps(row)}\n".encode())
 
 
@@ -77,11 +80,17 @@ class AverageEvaluation(keras.callbacks.Callback):
 
     Args:
         validation_data: Batches of images and labels, as for `model.evaluate`.
-        best_path: The `.keras` file for the average of the epoch with the greatest
-            `val_ema_accuracy`. Defaults to `None`, which keeps none.
+        best_path: The `.keras` file for the average of the epoch with the best `monitor`. Defaults
+            to `None`, which keeps none.
+        monitor: The metric that says which epoch is the best, as it is called in the logs. Defaults
+            to `"val_ema_accuracy"`.
+        mode: `"max"` if greater values are better, `"min"` if smaller ones are, or `"auto"`, which
+            follows from the name. Defaults to `"auto"`.
 
     Raises:
-        ValueError: When training begins, if the optimizer keeps no average.
+        ValueError: If `mode` is none of these, or does not follow from the name. When training
+            begins, if the optimizer keeps no average, or `best_path` is given and `monitor` is no
+            metric of the model, or one of several numbers; one batch is evaluated to find out.
 
     Example:
         >>> optimizer = keras_convnext.optimizers.AdamW(use_ema=True, ema_momentum=0.9999)
@@ -90,10 +99,18 @@ class AverageEvaluation(keras.callbacks.Callback):
         >>> model.fit(training, validation_data=validation, callbacks=[average])
     """
 
-    def __init__(self, validation_data, best_path: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        validation_data: Any,
+        best_path: str | Path | None = None,
+        monitor: str = "val_ema_accuracy",
+        mode: str = "auto",
+    ) -> None:
         super().__init__()
         self.validation_data = validation_data
-        self.best_path = best_path
+        self.best_path = None if best_path is None else files.expanded(best_path)
+        self.monitor = monitor
+        self.sign = _sign(monitor, mode)
         self.best = -math.inf
 
     def on_train_begin(self, logs=None):
@@ -102,17 +119,57 @@ class AverageEvaluation(keras.callbacks.Callback):
                 "`AverageEvaluation` needs an optimizer that keeps an average: "
                 "keras_convnext.optimizers.AdamW(use_ema=True, ema_momentum=0.9999)."
             )
+        if self.best_path is not None:
+            # Before it has seen a batch, a model does not know the names of its metrics.
+            self._monitored(self._evaluate(steps=1))
 
     def on_epoch_end(self, epoch, logs=None):
         with averaged_weights(self.model):
-            results = self.model.evaluate(self.validation_data, return_dict=True, verbose=0)
-            accuracy = results.get("accuracy", -math.inf)
-            if self.best_path is not None and accuracy > self.best:
-                self.best = accuracy
-                with files.whole_file(Path(self.best_path)) as written:
+            results = self._evaluate()
+            if self.best_path is not None and self._is_best(results):
+                with files.whole_file(self.best_path) as written:
                     self.model.save(written)
         if logs is not None:
-            logs.update({f"val_ema_{name}": value for name, value in results.items()})
+            logs.update(results)
+
+    def _evaluate(self, steps=None):
+        data = self.validation_data
+        results = self.model.evaluate(data, steps=steps, return_dict=True, verbose=0)
+        return {f"val_ema_{name}": value for name, value in results.items()}
+
+    def _is_best(self, results):
+        value = self.sign * self._monitored(results)
+        is_best = value > self.best
+        if is_best:
+            self.best = value
+        return is_best
+
+    def _monitored(self, results) -> float:
+        if self.monitor not in results:
+            raise ValueError(
+                f"`monitor` must be one of the metrics that the model is evaluated by, or no best "
+                f"state would be kept: {', '.join(results)}. Received: {self.monitor!r}."
+            )
+        value = plain(results[self.monitor])
+        if not isinstance(value, float):
+            raise ValueError(
+                f"`monitor` must be a metric of one number, by which epochs can be compared. "
+                f"Received: {self.monitor!r}, which is {results[self.monitor]}."
+            )
+        return value
+
+
+def _sign(monitor, mode):
+    """Returns the factor that makes greater values of a metric the better ones."""
+    if mode not in ("auto", "min", "max"):
+        raise ValueError(f"`mode` must be 'auto', 'min' or 'max'. Received: {mode!r}.")
+    is_greater = greater_is_better(monitor) if mode == "auto" else mode == "max"
+    if is_greater is None:
+        raise ValueError(
+            f"Whether greater or smaller values of {monitor!r} are better does not follow from its "
+            f"name. Pass `mode`, 'max' or 'min'."
+        )
+    return 1 if is_greater else -1
 
 
 @contextlib.contextmanager
@@ -145,6 +202,7 @@ class StopWhenNotFinite(keras.callbacks.Callback):
 
     Raises:
         FloatingPointError: With the number of the update at which it happened.
+        ValueError: If the model's training step returns no loss.
 
     Example:
         >>> stop = keras_convnext.callbacks.StopWhenNotFinite()
@@ -158,7 +216,12 @@ class StopWhenNotFinite(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self._steps += 1
-        loss = (logs or {}).get("loss", 0.0)
+        if "loss" not in (logs or {}):
+            raise ValueError(
+                f"`StopWhenNotFinite` watches the metric 'loss', which the model's `train_step` "
+                f"does not return. It returns: {', '.join(logs or {}) or 'nothing'}."
+            )
+        loss = logs["loss"]
         if not math.isfinite(loss):
             steps_per_update = self.model.optimizer.gradient_accumulation_steps or 1
             update = self._updates_before + math.ceil(self._steps / steps_per_update)
@@ -204,7 +267,7 @@ class ProgressBar(keras.callbacks.Callback):
             TextColumn("loss {task.fields[loss]:.4g}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[metrics]}"),
+            TextColumn("{task.fields[metrics]}", markup=False),  # their names are the user's
             console=console,
             disable=not console.is_terminal,
         )
@@ -230,7 +293,7 @@ class ProgressBar(keras.callbacks.Callback):
         self._progress.update(self._task, advance=1, rate=rate, loss=loss)
 
     def on_epoch_end(self, epoch, logs=None):
-        metrics = "  ".join(f"{name} {float(value):.4g}" for name, value in (logs or {}).items())
+        metrics = "  ".join(f"{name} {short(value)}" for name, value in (logs or {}).items())
         self._progress.update(self._task, metrics=metrics)
         if not console.is_terminal:
             console.print(f"epoch {epoch + 1}/{self.epochs}  {metrics}", soft_wrap=True)

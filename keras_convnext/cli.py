@@ -7,21 +7,21 @@ wait for a backend.
 import dataclasses
 import json
 import logging
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.logging import RichHandler
 from rich.table import Table
 
+from keras_convnext.console import NoticeHandler, make_console
 from keras_convnext.console import console as notices
 from keras_convnext.errors import UserError
-from keras_convnext.runtime import default_backend, start_quietly
+from keras_convnext.files import expanded
+from keras_convnext.runtime import default_backend, refuse_missing, start_quietly
 
-# A pipe has no width; without one, rich would fold tables at 80 columns.
-results = Console(width=None if sys.stdout.isatty() else 200)
+# Wider than any table: rich would cut names and paths to make one fit, and they are to be copied.
+results = make_console(width=10_000)
+notice_handler = NoticeHandler()
 app = typer.Typer(
     help="ConvNeXt for Keras 3: train, evaluate, predict and export.",
     no_args_is_help=True,
@@ -57,6 +57,13 @@ Checkpoint = Annotated[
         help="Of a run: 'last', 'best' on the validation images, or 'best_ema', the best average."
     ),
 ]
+BadImages = Annotated[
+    str | None,
+    typer.Option(
+        help="Files that are no images: 'error' or 'skip'. Defaults to the recipe's choice for a "
+        "run's own images, and to 'error' for --data."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
@@ -70,7 +77,8 @@ def train(
     overwrite: Annotated[
         bool,
         typer.Option(
-            help="Replace an earlier run there; without it, one that was stopped goes on."
+            help="Replace an earlier run there; without it, one that was stopped goes on, and a "
+            "finished one with more schedule.epochs where schedule.kind is step."
         ),
     ] = False,
 ) -> None:
@@ -86,9 +94,9 @@ def train(
         results.print("no validation images, so nothing is evaluated")
     else:
         _print_figures(evaluation.summary(), "validation")
-    results.print(f"report: {run.report}", soft_wrap=True)
+    results.print(f"report: {run.report}")
     if checked.export.saved_model:
-        results.print(f"SavedModel: {run.saved_model}", soft_wrap=True)
+        results.print(f"SavedModel: {run.saved_model}")
 
 
 @app.command(epilog="Example: keras-convnext evaluate runs/digits --checkpoint best")
@@ -106,13 +114,10 @@ def evaluate(
         str | None, typer.Option(help="Which part of a tfds: data set, such as 'test'.")
     ] = None,
     checkpoint: Checkpoint = "last",
-    on_bad_image: Annotated[
-        str, typer.Option(help="Files in --data that are no images: 'error' or 'skip'.")
-    ] = "error",
+    on_bad_image: BadImages = None,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a run, a published checkpoint or a model."""
-    _one_of("--on-bad-image", on_bad_image, ("error", "skip"))
     start_quietly()
     from keras_convnext import runs
 
@@ -182,13 +187,14 @@ def export(
     split: Annotated[
         str | None, typer.Option(help="Which part of a tfds: data set, such as 'train'.")
     ] = None,
+    on_bad_image: BadImages = None,
 ) -> None:
     """Write a run, a published checkpoint or a model in a form that can be served."""
     start_quietly()
     from keras_convnext.serving.export import export as write
 
-    place = write(source, output, format, checkpoint, precision, data, split)
-    results.print(f"{place}", soft_wrap=True)
+    place = write(source, output, format, checkpoint, precision, data, split, on_bad_image)
+    results.print(str(place))
 
 
 @app.command(
@@ -237,6 +243,8 @@ def benchmark(
 
     Every network runs in a process of its own; they are called in turn, and the medians shown.
     """
+    if output is not None:
+        refuse_missing({"matplotlib": "matplotlib, which draws the chart,"}, "train")
     from keras_convnext.benchmark.comparison import TASKS
     from keras_convnext.benchmark.comparison import compare as time_side_by_side
     from keras_convnext.benchmark.contenders import PRECISIONS, contenders, others
@@ -254,8 +262,9 @@ def benchmark(
     results.print(speed_table(document))
     results.print(ratio_table(document))
     if output is not None:
-        write_report(document, output)
-        results.print(f"report: {output}", soft_wrap=True)
+        folder = expanded(output)
+        write_report(document, folder)
+        results.print(f"report: {folder}")
 
 
 @app.command(epilog="Example: keras-convnext models")
@@ -322,7 +331,7 @@ def get(
     """Fetch weights, unless they are here already, and print where they are."""
     from keras_convnext.weights.fetch import fetch
 
-    results.print(f"{fetch(source, official)}", soft_wrap=True)
+    results.print(str(fetch(source, official)))
 
 
 @weights.command(
@@ -347,7 +356,7 @@ def convert(
 
     if output.name.endswith(KERAS_FILES):
         start_quietly()
-    results.print(f"{convert_weights(source, output, format)}", soft_wrap=True)
+    results.print(str(convert_weights(source, output, format)))
 
 
 @recipes.command(epilog="Example: keras-convnext recipe check recipes/quickstart/digits.yaml")
@@ -356,7 +365,7 @@ def check(recipe: RecipeFile, settings: Overrides = None) -> None:
     from keras_convnext.recipe import load_recipe
 
     load_recipe(recipe, settings or [])
-    results.print(f"{recipe}: no errors", soft_wrap=True)
+    results.print(f"{recipe}: no errors")
 
 
 @recipes.command(epilog="Example: keras-convnext recipe show recipes/quickstart/digits.yaml")
@@ -377,7 +386,8 @@ def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def _print_figures(figures: dict[str, float], title: str) -> None:
-    table = Table("top-1", "top-5", "loss", "mistakes", "images", title=title)
+    results.print(title)
+    table = Table("top-1", "top-5", "loss", "mistakes", "images")
     table.add_row(
         f"{figures['top_1']:.2%}",
         f"{figures['top_5']:.2%}",
@@ -390,9 +400,9 @@ def _print_figures(figures: dict[str, float], title: str) -> None:
 
 def main() -> None:
     """Runs the command line; what the user can mend is said in a sentence, with exit status 1."""
-    logging.getLogger("keras_convnext").addHandler(RichHandler(console=notices, show_path=False))
+    logging.getLogger("keras_convnext").addHandler(notice_handler)
     try:
         app()
     except UserError as error:
-        notices.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        notices.print(str(error), style="red", soft_wrap=True)
         raise SystemExit(1) from None

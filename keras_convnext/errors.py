@@ -22,7 +22,13 @@ class WeightsError(UserError):
 
 
 class MissingPackage(UserError):
-    """A package that is needed is not installed."""
+    """A package that is needed is not installed.
 
-    def __init__(self, purpose: str, extra: str) -> None:
-        super().__init__(f"{purpose} is not installed: pip install 'keras-convnext[{extra}]'.")
+    Args:
+        purpose: Its name and what it is needed for, of one package or of several.
+        extra: The extra of this package that brings it.
+        verb: `"are"` for several packages. Defaults to `"is"`.
+    """
+
+    def __init__(self, purpose: str, extra: str, verb: str = "is") -> None:
+        super().__init__(f"{purpose} {verb} not installed: pip install 'keras-convnext[{extra}]'.")

@@ -19,6 +19,11 @@ class WriteError(OSError, UserError):
         return f"{self.filename} cannot be written: {self.strerror}."
 
 
+def expanded(path: str | os.PathLike) -> Path:
+    """Returns a path with `~` as the home directory, which a shell leaves in `data.path=~/x`."""
+    return Path(os.path.expanduser(path))
+
+
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Gives a place to write to, which becomes `path` once all is written; else `path` stays.

@@ -6,22 +6,32 @@ The only place that knows the order of things: each step below is a function of 
 import dataclasses
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 
 from keras_convnext import files, imagenet, runtime
 from keras_convnext.console import console
+from keras_convnext.data.class_weights import (
+    balanced_weights,
+    weights_in_words,
+    with_image_weights,
+)
 from keras_convnext.data.pipeline import evaluation_dataset, training_dataset
 from keras_convnext.data.sources import Split, load_split, load_splits, refuse_split_alone
 from keras_convnext.errors import DataError, RunError, UserError
 from keras_convnext.evaluation.classification import Evaluation, evaluate_classifier
 from keras_convnext.evaluation.report import write_report
-from keras_convnext.recipe import Recipe, load_recipe
+from keras_convnext.recipe import Init, Recipe, load_recipe
+from keras_convnext.serving.export import FORMATS, own_split, refuse_other_choice
 from keras_convnext.serving.predictor import Predictor
 from keras_convnext.serving.saved_model import write_saved_model
 from keras_convnext.training import resume
+from keras_convnext.training.early_stopping import is_over
 from keras_convnext.training.model import build_model, compile_model, initialize
+from keras_convnext.training.packages import refuse_missing_packages
+from keras_convnext.training.places import with_absolute_paths
 from keras_convnext.training.plan import Plan, make_plan
 from keras_convnext.training.run_directory import RunDirectory
 from keras_convnext.training.trainer import fit, restore
@@ -32,17 +42,24 @@ def train(
     recipe: Recipe | str | Path,
     run_directory: str | Path | None = None,
     overwrite: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> tuple[RunDirectory, Evaluation | None]:
     """Trains what a recipe describes, evaluates it and exports it.
 
     A run that was stopped, at whatever moment, is gone on with after its last whole epoch, and ends
-    as if it had never been stopped.
+    as if it had never been stopped. A finished run is given more epochs by the same recipe with a
+    greater `schedule.epochs`, where `schedule.kind` is `step`; or by one whose
+    `schedule.early_stopping` ends it later.
 
     Args:
         recipe: The recipe, from `keras_convnext.load_recipe`, or its file.
         run_directory: Where everything goes. Defaults to `runs/` and the recipe's name.
         overwrite: Whether an earlier run in its place is removed, finished or not. Defaults to
             `False`.
+        callbacks: Keras callbacks to run beside those of the recipe. They see all metrics of an
+            epoch, and what they add to its logs, or change in the model, is kept with it. Their own
+            state is not: when a run is gone on with, they begin anew, with the epochs to come. A
+            run that one of them ends is finished. Defaults to none.
 
     Returns:
         The run's directory and the evaluation of the last epoch's weights, which is `None` where
@@ -57,13 +74,41 @@ def train(
         >>> evaluation.top(1)
         0.9944
     """
+    _refuse_other_objects(callbacks)
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
+    init, recipe = recipe.init, with_absolute_paths(recipe)
+    refuse_missing_packages(recipe)
     run = RunDirectory(run_directory or Path("runs") / recipe.name)
-    run.refuse_taken(overwrite)
+    _refuse_taken(run, recipe, overwrite)
     if run.is_run(run.path) and not overwrite:
         resume.refuse_other_recipe(run, recipe)
-    runtime.configure(recipe.runtime)
+    with runtime.configured(recipe.runtime):
+        return _train(recipe, init, run, overwrite, callbacks)
+
+
+def _refuse_other_objects(callbacks: Sequence[keras.callbacks.Callback]) -> None:
+    if isinstance(callbacks, list | tuple) and all(
+        isinstance(one, keras.callbacks.Callback) for one in callbacks
+    ):
+        return
+    raise UserError(
+        f"`callbacks` must be a list of objects of keras.callbacks.Callback. Received: "
+        f"{callbacks!r}."
+    )
+
+
+def _refuse_taken(run: RunDirectory, recipe: Recipe, overwrite: bool) -> None:
+    run.refuse_taken(overwrite or resume.asks_for_more(run, recipe))
+
+
+def _train(
+    recipe: Recipe,
+    init: Init,
+    run: RunDirectory,
+    overwrite: bool,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> tuple[RunDirectory, Evaluation | None]:
     training, validation = load_splits(recipe.data)
     classes = len(training.class_names)
     validation_images = 0 if validation is None else validation.size
@@ -72,11 +117,12 @@ def train(
     compile_model(model, recipe, plan)
 
     with run.locked():
-        run.refuse_taken(overwrite)  # again, since another process may have been here meanwhile
+        # Again, since another process may have been here meanwhile.
+        _refuse_taken(run, recipe, overwrite)
         goes_on = run.is_run(run.path) and not overwrite
         done = _go_on(run, recipe, plan, training.class_names, model) if goes_on else 0
         if not done:
-            initialize(model, recipe.init)
+            initialize(model, init)
         if not goes_on:
             run.create(recipe, overwrite)
         _describe(run, plan, training.class_names, done)
@@ -86,7 +132,7 @@ def train(
             f"updates on {keras.backend.backend()}",
             soft_wrap=True,
         )
-        if done < plan.epochs:
+        if done < plan.epochs and not is_over(recipe.schedule.early_stopping, run.metrics()):
             fit(
                 model,
                 _training_batches(training, recipe, plan, done),
@@ -95,6 +141,7 @@ def train(
                 plan,
                 run,
                 done,
+                callbacks,
             )
         return run, _finish(run, recipe, validation)
 
@@ -112,18 +159,30 @@ def _go_on(
         resume.refuse_other_backend(run, runtime.describe())
     resume.refuse_other_data(run, plan, class_names)
     done = restore(model, recipe, run)
+    if run.is_finished():
+        run.begin_again()
+        _name_old_exports(run)
     if run.recipe() != recipe:
         run.write_recipe(recipe)
     notice = f"Going on with {run.path} after epoch {done} of {plan.epochs}"
     if not done:
         notice = f"Beginning {run.path} again: it was stopped before its first epoch had ended"
-    console.print(notice, markup=False, soft_wrap=True)
+    console.print(notice, soft_wrap=True)
     return done
+
+
+def _name_old_exports(run: RunDirectory) -> None:
+    places = [run.path / form.default for form in FORMATS.values()]
+    old = [str(path) for path in places if path.exists() and path != run.saved_model]
+    if old:
+        console.print(
+            f"Exported before and not made again: {', '.join(old)}", style="yellow", soft_wrap=True
+        )
 
 
 def _training_batches(split: Split, recipe: Recipe, plan: Plan, done: int):
     """Returns the batches of the epochs that are not done."""
-    return training_dataset(
+    batches = training_dataset(
         split,
         recipe.data,
         recipe.augment,
@@ -132,6 +191,11 @@ def _training_batches(split: Split, recipe: Recipe, plan: Plan, done: int):
         start=done * plan.steps_per_epoch,
         step_batch_size=recipe.step_batch_size,
     )
+    if recipe.data.class_weights is None:
+        return batches
+    weights = balanced_weights(split)
+    console.print(f"Class weights: {weights_in_words(weights, split.class_names)}", soft_wrap=True)
+    return with_image_weights(batches, weights, recipe.augment.smoothing_in_targets)
 
 
 def _validation_batches(split: Split | None, recipe: Recipe):
@@ -174,7 +238,7 @@ def evaluate(
     source: str | Path,
     data: str | Path | None = None,
     checkpoint: str = "last",
-    on_bad_image: str = "error",
+    on_bad_image: str | None = None,
     split: str | None = None,
 ) -> Evaluation:
     """Evaluates a run, a published checkpoint or a model.
@@ -186,17 +250,20 @@ def evaluate(
             checkpoint the classes are called by synset ids, such as `n01440764`, as in ImageNet;
             they need not be all of them.
         checkpoint: Of a run, `"last"`, `"best"` or `"best_ema"`; see `Predictor.load`.
-        on_bad_image: `"error"` or `"skip"`, for files in the folder that are no images.
+        on_bad_image: `"error"` or `"skip"`, for files in a folder that are no images. Defaults to
+            the recipe's choice for a run's own images, and to `"error"` for `data`.
         split: Which part of a `tfds:` data set, such as `"test"`.
 
     Raises:
-        UserError: If there is no such run, model or data, or they do not go together.
+        UserError: If there is no such run, model or data, or they do not go together; or if a run's
+            own images are no longer as many, or of the classes, that they were in training.
 
     Example:
         >>> keras_convnext.evaluate("runs/digits").top(1)
         0.9944
     """
     refuse_split_alone(data, split)
+    refuse_other_choice(on_bad_image)
     predictor = Predictor.load(source, checkpoint)
     if data is None:
         if not RunDirectory.is_run(source):
@@ -204,14 +271,15 @@ def evaluate(
                 f"{source} belongs to no run, so it has no validation images of its own. Pass "
                 f"`data` (--data on the command line), a folder with one folder of images a class."
             )
-        validation = load_splits(RunDirectory.open(source).recipe().data)[1]
-        if validation is None:
+        run = RunDirectory.open(source)
+        if run.recipe().data.validation_split is None:
             raise UserError(
                 f"The run in {source} has no validation images: its recipe's data.validation_split "
                 f"is null. Pass `data` (--data on the command line), a folder with one folder of "
                 f"images a class."
             )
-        return _evaluate_split(predictor, validation)
+        return _evaluate_split(predictor, own_split(run, "validation", on_bad_image))
+    on_bad_image = on_bad_image or "error"
     if RunDirectory.is_run(source):
         known = predictor.class_names
         return _evaluate_split(predictor, load_split(data, split, on_bad_image, known))

@@ -5,10 +5,13 @@ import importlib
 import importlib.util
 import os
 import platform
+import random
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
 
 from keras_convnext.errors import MissingPackage, UserError
 from keras_convnext.recipe import Runtime
@@ -107,6 +110,67 @@ def _kept_back_stderr():
         finally:
             os.dup2(terminal, 2)
             os.close(terminal)
+
+
+def refuse_missing(packages: Mapping[str, str], extra: str) -> None:
+    """Raises a `MissingPackage` that names all packages that are not installed.
+
+    Args:
+        packages: By the names they are imported under, what they are called and what for.
+        extra: The extra of this package that brings them.
+
+    Example:
+        >>> refuse_missing({"sklearn": "scikit-learn, which holds the digits,"}, "train")
+    """
+    missing = [words for name, words in packages.items() if not importlib.util.find_spec(name)]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        raise MissingPackage(" and ".join(missing), extra, verb)
+
+
+@contextlib.contextmanager
+def configured(runtime: Runtime) -> Iterator[None]:
+    """Within, Keras is set up as by `configure`; afterwards as it was before.
+
+    What comes back is the dtype policy, the data format, PyTorch's choice of deterministic
+    algorithms, and the state of the generators of Python and NumPy, from which a program may draw
+    what it trains next. What has no way back stays: TensorFlow's determinism, and the seed of
+    Keras's and the backends' generators.
+
+    Raises:
+        UserError: As `configure` does.
+    """
+    choose_backend(runtime.backend)
+    import keras
+
+    policy, data_format = keras.config.dtype_policy(), keras.config.image_data_format()
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    with _pytorch_as_it_was():
+        try:
+            configure(runtime)
+            yield
+        finally:
+            keras.config.set_dtype_policy(policy)
+            keras.config.set_image_data_format(data_format)
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)
+
+
+@contextlib.contextmanager
+def _pytorch_as_it_was():
+    import keras
+
+    if keras.backend.backend() != "torch":
+        yield
+        return
+    import torch
+
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
 
 
 def configure(runtime: Runtime) -> None:

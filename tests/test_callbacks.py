@@ -1,5 +1,6 @@
 import io
 import json
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -46,6 +47,72 @@ def test_every_epoch_is_one_line_of_json(tmp_path):
     assert [row["loss"] for row in rows] == history["loss"]
     assert set(rows[0]) == {"epoch", "seconds", "loss", "learning_rate"}
     assert 0 <= rows[0]["seconds"] <= rows[1]["seconds"]
+
+
+class AddToLogs(keras.callbacks.Callback):
+    """What metrics of other kinds than one number put into the logs of an epoch."""
+
+    VALUES: ClassVar = {
+        "f1": keras.ops.convert_to_tensor([0.25, 0.5, 1.0]),
+        "confusion": np.arange(6, dtype="int64").reshape(2, 3),
+        "tensor": keras.ops.convert_to_tensor(0.5, "bfloat16"),
+        "one": [np.float32(0.125)],
+        "words": "learned [a] little",
+        "encoded": b"\xc3\xa4",
+        "nothing": None,
+        "yes": True,
+        "names": np.array(["a", "b"]),
+        "ragged": [[1.0], [2.0, 3.0]],
+        "object": {"a": 1},
+    }
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs.update(self.VALUES)
+
+
+def test_metrics_may_be_of_any_kind(tmp_path, capsys):
+    path = tmp_path / "metrics.jsonl"
+    fit(AddToLogs(), MetricsLog(path), ProgressBar(EPOCHS, STEPS, BATCH))
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(rows) == EPOCHS
+    assert {name: rows[1][name] for name in AddToLogs.VALUES} == {
+        "f1": [0.25, 0.5, 1.0],
+        "confusion": [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]],
+        "tensor": 0.5,
+        "one": [0.125],
+        "words": "learned [a] little",
+        "encoded": "ä",
+        "nothing": None,
+        "yes": 1.0,
+        "names": ["a", "b"],
+        "ragged": "[[1.0], [2.0, 3.0]]",
+        "object": "{'a': 1}",
+    }
+    shown = capsys.readouterr().err.splitlines()[-1]
+    assert (
+        "f1 [0.25 0.5 1]  confusion [0 1 2 3 ...]  tensor 0.5  one [0.125]  words learned" in shown
+    )
+
+
+def test_a_metric_of_a_number_for_every_class_is_logged(tmp_path, capsys):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, activation="softmax")])
+    metrics = [keras.metrics.F1Score(average=None, name="f1")]
+    model.compile(AdamW(0.1, use_ema=True), "categorical_crossentropy", metrics=metrics)
+    inputs, labels = np.eye(3, 2, dtype="float32"), np.eye(3, dtype="float32")
+    validation = data_batches((inputs, labels))
+    used = [AverageEvaluation(validation), MetricsLog(tmp_path / "log"), ProgressBar(1, 1, 3)]
+    model.fit(inputs, labels, verbose=0, validation_data=validation, callbacks=used)
+    row = json.loads((tmp_path / "log").read_text())
+    assert [len(row[f"{part}f1"]) for part in ("", "val_", "val_ema_")] == [3, 3, 3]
+    assert "val_ema_f1 [" in capsys.readouterr().err
+
+
+def test_a_training_step_without_a_loss_is_not_watched_in_vain():
+    stop = StopWhenNotFinite()
+    stop.set_model(type("Model", (), {"optimizer": keras.optimizers.SGD()}))
+    stop.on_train_begin()
+    with pytest.raises(ValueError, match=r"'loss', which .* It returns: accuracy, error\."):
+        stop.on_train_batch_end(0, {"accuracy": 0.5, "error": 1.0})
 
 
 def test_the_metrics_of_a_run_that_is_gone_on_with_are_added(tmp_path):
@@ -104,9 +171,15 @@ def test_progress_is_one_line_an_epoch_where_there_is_no_terminal(capsys):
 @pytest.fixture
 def terminal(monkeypatch):
     text = io.StringIO()
-    monkeypatch.setattr(
-        callbacks, "console", Console(file=text, force_terminal=True, width=200, color_system=None)
+    terminal = Console(
+        file=text,
+        force_terminal=True,
+        width=200,
+        color_system=None,
+        markup=False,
+        emoji=False,
     )
+    monkeypatch.setattr(callbacks, "console", terminal)
     return text
 
 
@@ -115,6 +188,15 @@ def test_progress_is_a_bar_on_a_terminal(terminal):
     shown = terminal.getvalue()
     assert "epoch 2/2" in shown and "6/6" in shown and "images/s" in shown and "loss" in shown
     assert shown.endswith("\x1b[?25h")  # the cursor is shown again
+
+
+def test_the_names_of_metrics_are_shown_as_they_are(terminal):
+    bar = ProgressBar(1, STEPS, BATCH)
+    bar.on_train_begin()
+    bar.on_epoch_begin(0)
+    bar.on_epoch_end(0, {"[red]f1[/x] :dog:": 0.25})
+    bar.close()
+    assert "[red]f1[/x] :dog: 0.25" in terminal.getvalue()
 
 
 def test_the_bar_of_a_run_that_is_gone_on_with_begins_where_it_was(terminal):
@@ -198,6 +280,60 @@ class TestAverageEvaluation:
         best = keras.saving.load_model(tmp_path / "best_ema.keras")
         _, accuracy = best.evaluate(*data, verbose=0)
         assert accuracy == pytest.approx(max(logs["val_ema_accuracy"]))
+
+    def compiled_without_accuracy(self, **arguments):
+        model = self.compiled(**arguments)
+        metrics = [keras.metrics.F1Score(average=None, name="f1"), keras.metrics.MeanSquaredError()]
+        model.compile(model.optimizer, "categorical_crossentropy", metrics=metrics)
+        return model
+
+    @pytest.mark.parametrize(
+        ("monitor", "mode"),
+        [("val_ema_mean_squared_error", "auto"), ("val_ema_loss", "auto"), ("val_ema_loss", "max")],
+    )
+    def test_the_best_is_told_by_any_metric(self, data, tmp_path, monitor, mode):
+        inputs, labels = data[0], np.eye(3, dtype="float32")[data[1]]
+        model, path = self.compiled_without_accuracy(), tmp_path / "best.keras"
+        validation = data_batches((inputs, labels))
+        callback = AverageEvaluation(validation, path, monitor, mode)
+        logs = model.fit(inputs, labels, epochs=3, verbose=0, callbacks=[callback]).history
+        results = keras.saving.load_model(path).evaluate(validation, return_dict=True, verbose=0)
+        best = (max if mode == "max" else min)(logs[monitor])
+        assert results[monitor.removeprefix("val_ema_")] == pytest.approx(best, rel=1e-5)
+        assert len(set(logs[monitor])) == 3  # so that it could have been another
+
+    @pytest.mark.parametrize(
+        ("monitor", "sentence"),
+        [
+            ("val_ema_accuracy", r"evaluated by, .*: val_ema_f1, val_ema_loss, .*'val_ema_acc"),
+            ("val_loss", r"evaluated by, .*Received: 'val_loss'\."),
+            ("val_ema_f1", r"must be a metric of one number, .* Received: 'val_ema_f1'"),
+        ],
+    )
+    def test_a_metric_that_cannot_tell_the_best_is_refused_at_the_start(
+        self, data, tmp_path, monitor, sentence
+    ):
+        inputs, labels = data[0], np.eye(3, dtype="float32")[data[1]]
+        model = self.compiled_without_accuracy()
+        before = [weight.copy() for weight in model.get_weights()]
+        validation = data_batches((inputs, labels))
+        callback = AverageEvaluation(validation, tmp_path / "best.keras", monitor)
+        with pytest.raises(ValueError, match=sentence):
+            model.fit(inputs, labels, verbose=0, callbacks=[callback])
+        for old, new in zip(before, model.get_weights(), strict=True):
+            np.testing.assert_array_equal(old, new)
+        # Without a file to keep it in, no best state is asked for.
+        model.fit(
+            inputs, labels, verbose=0, callbacks=[AverageEvaluation(validation, None, monitor)]
+        )
+
+    @pytest.mark.backend_free
+    def test_whether_greater_is_better_must_be_known(self, data):
+        with pytest.raises(ValueError, match=r"'val_ema_kappa' are better .* Pass `mode`"):
+            AverageEvaluation(data, "best.keras", "val_ema_kappa")
+        with pytest.raises(ValueError, match=r"`mode` must be 'auto', .* Received: 'greatest'"):
+            AverageEvaluation(data, "best.keras", mode="greatest")
+        assert AverageEvaluation(data, "best.keras", "val_ema_kappa", "max").sign == 1
 
     def test_it_works_with_a_scaled_loss(self, data):
         model = self.compiled()

@@ -18,7 +18,7 @@ BACKENDS = {"keras", "tensorflow", "jax", "torch"}
 ROWS = [
     {"variants", "imagenet", "layer_decay", "errors", "files", "recipe", "console", "runtime"}
     | {"keras_import"},
-    {"kernels", "optimizers", "schedules", "callbacks"},
+    {"kernels", "optimizers", "schedules", "metric_values", "callbacks"},
     {"layers", "weights"},
     {"models"},
     {"conversion", "data", "training"},

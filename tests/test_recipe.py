@@ -281,6 +281,37 @@ def test_a_recipe_cannot_be_changed(load):
         load(LEAST).schedule.epochs = 3
 
 
+def test_early_stopping_may_be_a_number_alone(load):
+    stopping = load(LEAST, "schedule.early_stopping=7").schedule.early_stopping
+    assert stopping.model_dump() == {"patience": 7, "monitor": "val_accuracy", "min_delta": 0}
+    recipe = load(LEAST, "schedule.early_stopping={patience: 2, monitor: loss, min_delta: 1e-3}")
+    assert recipe.schedule.early_stopping.min_delta == 1e-3
+    assert load(recipe.to_yaml()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("schedule.early_stopping=0", "early_stopping.patience: Input should be greater than"),
+        ("schedule.early_stopping=yes", "expected a value, not a yes or no"),
+        ("schedule.early_stopping={min_delta: 1}", "early_stopping.patience: this key is required"),
+        ("schedule.early_stopping={patience: 1, monitor: val_f1}", "should be 'val_accuracy', 'v"),
+        (
+            "schedule.early_stopping={patience: 1, monitor: val_ema_loss}",
+            "watches val_ema_loss, but optimizer.ema_decay is null",
+        ),
+        ("data.class_weights=even", "data.class_weights: Input should be 'balanced'"),
+    ],
+)
+def test_what_cannot_end_or_balance_a_run_is_refused(errors, setting, message):
+    assert message in errors(LEAST, setting)
+
+
+def test_early_stopping_needs_its_images(errors):
+    message = errors(LEAST, "schedule.early_stopping=1", "data.validation_split=null")
+    assert "watches val_accuracy, but data.validation_split is null; take accuracy or" in message
+
+
 def test_every_key_is_described():
     from keras_convnext.recipe import sections as recipe
 

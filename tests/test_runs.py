@@ -1,6 +1,7 @@
 """The whole path, from a recipe to a served model, with every backend."""
 
 import errno
+import importlib.util
 import json
 import shutil
 
@@ -10,9 +11,9 @@ import pytest
 from model_files import tensors
 from PIL import Image
 
-from keras_convnext import Predictor, evaluate, imagenet, runs, train
+from keras_convnext import Predictor, evaluate, export, imagenet, runs, train
 from keras_convnext.data.sources import digits, load_splits
-from keras_convnext.errors import DataError, RunError, UserError
+from keras_convnext.errors import DataError, MissingPackage, RunError, UserError
 from keras_convnext.training.run_directory import RunDirectory
 
 
@@ -179,7 +180,7 @@ def test_a_run_in_lower_precision_goes_on_after_it_was_stopped(tiny_recipe, tmp_
     assert bool(scales) == (precision == "mixed_float16")
     stopped = stopped_after_its_first_epoch(run, tmp_path / "run")
     assert_the_same_but_for_seconds(train(recipe, stopped.path)[0], run)
-    keras.config.set_dtype_policy("float32")
+    assert keras.config.dtype_policy().name == "float32"  # as before
 
 
 @pytest.mark.backend_free
@@ -350,7 +351,7 @@ def test_an_earlier_run_is_not_replaced_unasked(tiny_recipe, earlier, tmp_path, 
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        ("data={source: folder, path: nowhere, image_size: 16}", "There is no folder nowhere"),
+        ("data={source: folder, path: nowhere, image_size: 16}", "There is no folder /.*/nowhere"),
         ("data.batch_size=360", "359 training images, fewer than one batch of 360"),
     ],
 )
@@ -459,3 +460,198 @@ def test_a_set_is_evaluated_by_the_split_that_is_named(trained, stored_digits, h
         evaluate(trained[0].path, split="test")
     with pytest.raises(UserError, match="'all'.* is for data sets of TensorFlow Datasets"):
         evaluate(trained[0].path, held_out, split="all")
+
+
+class Listener(keras.callbacks.Callback):
+    """A user's callback, which adds to the logs and remembers what it saw in them."""
+
+    def __init__(self):
+        super().__init__()
+        self.epochs, self.names = [], set()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs.append(epoch)
+        self.names |= set(logs)
+        logs["of_each_class"] = np.array([0.25, epoch])
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory, write_images):
+    """A data set with three times as many training images of one class as of the other."""
+    names = {f"train/{name}/{n}.png": 30 * n for name, k in (("a", 6), ("b", 2)) for n in range(k)}
+    names |= {f"val/{name}/{n}.png": 99 + n for name in "ab" for n in range(2)}
+    return write_images(tmp_path_factory.mktemp("photos") / "images", names)
+
+
+@pytest.fixture(scope="module")
+def step_recipe(tiny_recipe):
+    """A recipe of small images, whose length changes nothing in its epochs."""
+
+    def load(path, *overrides):
+        settings = [f"data={{source: folder, path: {path}, image_size: 8, batch_size: 4}}"]
+        settings += ["schedule.kind=step", "schedule.epochs=3", "schedule.warmup_epochs=0"]
+        settings += ["augment={policy: paper, rand_augment: null}", "export.saved_model=false"]
+        return tiny_recipe(*settings, "data.class_weights=balanced", *overrides)
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def of_photos(photos, step_recipe, tmp_path_factory):
+    """A finished run on the photos, named by a relative path, and its callback."""
+    listener = Listener()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(photos.parent)
+        path = tmp_path_factory.mktemp("of_photos") / "run"
+        run, _ = train(step_recipe("images"), path, callbacks=[listener])
+    return run, listener
+
+
+def test_callbacks_of_the_users_run_beside_those_of_the_recipe(of_photos):
+    run, listener = of_photos
+    assert listener.epochs == [0, 1, 2]
+    assert {"loss", "val_accuracy", "learning_rate", "val_ema_loss"} - listener.names == set()
+    assert [row["of_each_class"] for row in run.metrics()] == [[0.25, n] for n in (0.0, 1.0, 2.0)]
+
+
+def test_a_finished_run_is_given_more_epochs(of_photos, photos, step_recipe, tmp_path, capsys):
+    listener = Listener()
+    short = step_recipe(photos, "schedule.epochs=1")
+    run, _ = train(short, tmp_path / "run", callbacks=[listener])
+    assert "Class weights: from 0.667 (a) to 2 (b)" in capsys.readouterr().err
+    (run.path / "model.onnx").touch()
+    run, _ = train(step_recipe(photos), run.path, callbacks=[listener])
+    notices = capsys.readouterr().err
+    assert "after epoch 1 of 3" in notices and "not made again: " + str(run.path) in notices
+    assert listener.epochs == [0, 1, 2]
+    assert_the_same_but_for_seconds(run, of_photos[0])
+    assert json.loads(run.results_file.read_text())["epochs"] == 3
+    assert run.recipe().schedule.epochs == json.loads(run.plan_file.read_text())["epochs"] == 3
+    with pytest.raises(RunError, match="is finished"):
+        train(short, run.path)
+
+
+@pytest.mark.backend_free
+def test_a_run_of_a_cosine_is_given_no_more_epochs(trained, tiny_recipe):
+    run, _ = trained
+    with pytest.raises(RunError, match=r"finished after 2 epochs.*cosine.*schedule.epochs=7"):
+        train(tiny_recipe("schedule.epochs=7"), run.path)
+    for other in ("schedule.epochs=1", "runtime.seed=1"):
+        with pytest.raises(RunError, match="it is finished"):
+            train(tiny_recipe(other, "schedule.warmup_epochs=0"), run.path)
+    assert run.is_finished()
+
+
+@pytest.mark.backend_free
+def test_a_run_that_ends_early_ends_so_again_and_may_be_let_on(step_recipe, photos, tmp_path):
+    stopping = "schedule.early_stopping={patience: 1, min_delta: 1, monitor: val_ema_loss}"
+    settings = ("schedule.kind=cosine", "optimizer.ema_decay=0.5")
+    recipe = step_recipe(photos, *settings, stopping)
+    run, _ = train(recipe, tmp_path / "run")
+    assert [row["epoch"] for row in run.metrics()] == [1, 2]
+    assert json.loads(run.results_file.read_text())["epochs"] == 2
+
+    # Stopped while its report was made, and in its second epoch.
+    run.results_file.unlink()
+    before = run.metrics_file.read_text()
+    train(recipe, run.path)
+    assert run.metrics_file.read_text() == before and run.is_finished()
+    stopped = stopped_after_its_first_epoch(run, tmp_path / "stopped")
+    assert_the_same_but_for_seconds(train(recipe, stopped.path)[0], run)
+
+    # The rest of the cosine is still to come.
+    patient = step_recipe(photos, *settings)
+    rows = train(patient, run.path)[0].metrics()
+    assert len(rows) == 3 and rows[-1]["learning_rate"] == pytest.approx(1e-6, rel=1e-3)
+
+
+@pytest.mark.backend_free
+def test_a_run_keeps_its_images_wherever_it_is_looked_at_from(
+    of_photos, photos, step_recipe, write_images, tmp_path, monkeypatch
+):
+    run, _ = of_photos
+    assert run.recipe().data.path == str(photos)
+    write_images(tmp_path, {"images/train/a/1.png": 9, "images/val/a/1.png": 9})
+    monkeypatch.chdir(tmp_path)
+    assert len(evaluate(run.path).labels) == 4
+    path = export(run.path, tmp_path / "model.onnx", "onnx", precision="int8")
+    assert path.is_file()
+
+    stopped = RunDirectory(shutil.copytree(run.path, tmp_path / "stopped"))
+    stopped.results_file.unlink()
+    there = f'data.path: "{photos}" in the run, "{tmp_path / "images"}" now'
+    with pytest.raises(RunError, match=rf"{there}(.|\n)*were moved, change data.path in .*yaml"):
+        train(step_recipe("images"), stopped.path)
+    monkeypatch.chdir(photos.parent)
+    train(step_recipe("images"), stopped.path)
+    assert stopped.is_finished()
+
+
+@pytest.mark.backend_free
+def test_other_images_in_the_place_of_a_runs_own_are_refused(of_photos, photos, tmp_path):
+    run = RunDirectory(shutil.copytree(of_photos[0].path, tmp_path / "run"))
+    copy = shutil.copytree(photos, tmp_path / "images")
+    run.recipe_file.write_text(run.recipe_file.read_text().replace(str(photos), str(copy)))
+    int8 = {"path": tmp_path / "model.onnx", "format": "onnx", "precision": "int8"}
+    assert len(evaluate(run.path).labels) == 4
+
+    for part in ("train", "val"):
+        (copy / part / "a/1.png").unlink()
+        (copy / part / "a/1.png").write_text("no image any more")
+    for use in (evaluate, lambda source: export(source, **int8)):
+        with pytest.raises(DataError, match=r"1 file of . cannot .*pass .* --on-bad-image skip to"):
+            use(run.path)
+    assert len(evaluate(run.path, on_bad_image="skip").labels) == 3
+    assert export(run.path, **int8, on_bad_image="skip").is_file()
+
+    for part in ("train", "val"):
+        (copy / part / "a/1.png").unlink()
+    with pytest.raises(DataError, match=r"validation images in (.|\n)* 4 images in the run, 3 now"):
+        evaluate(run.path)
+    with pytest.raises(
+        DataError, match=r"training images in (.|\n)* 8 images .* 7 now(.|\n)*--data"
+    ):
+        export(run.path, tmp_path / "other.onnx", "onnx", precision="int8")
+    assert len(evaluate(run.path, copy / "val").labels) == 3
+    shutil.copytree(copy / "train/a", copy / "train/c")
+    with pytest.raises(DataError, match=r"new: class c(.|\n)*pass `data` \(--data"):
+        evaluate(run.path)
+    assert not (tmp_path / "other.onnx").exists()
+
+
+@pytest.mark.backend_free
+@pytest.mark.parametrize("choice", ["maybe", ""])
+def test_what_to_do_about_bad_images_must_be_known(trained, choice):
+    for use in (evaluate, export):
+        with pytest.raises(UserError, match=r"\(--on-bad-image\) must be one of error, skip"):
+            use(trained[0].path, on_bad_image=choice)
+
+
+@pytest.mark.backend_free
+def test_all_missing_packages_are_named_before_anything_is_trained(
+    tiny_recipe, tmp_path, monkeypatch
+):
+    real = importlib.util.find_spec
+    missing = {"matplotlib", "sklearn", "keras_cv", "tensorflow_datasets"}
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in missing else real(name)
+    )
+    with pytest.raises(MissingPackage) as raised:
+        train(tiny_recipe("augment={policy: keras_cv}"), tmp_path / "run")
+    assert str(raised.value) == (
+        "matplotlib, which draws the report, and KerasCV, which augments the images, and "
+        "scikit-learn, which holds the digits, are not installed: "
+        "pip install 'keras-convnext[train]'."
+    )
+    tfds = "data={source: tfds, dataset: mnist, image_size: 16}"
+    with pytest.raises(MissingPackage, match="TensorFlow Datasets, which reads the data, are not"):
+        train(tiny_recipe(tfds, "augment={policy: none}"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.backend_free
+@pytest.mark.parametrize("callbacks", [[print], keras.callbacks.TerminateOnNaN()])
+def test_callbacks_must_be_a_list_of_kerass(tiny_recipe, tmp_path, callbacks):
+    with pytest.raises(UserError, match="must be a list of objects of keras.callbacks.Callback"):
+        train(tiny_recipe(), tmp_path / "run", callbacks=callbacks)
+    assert not (tmp_path / "run").exists()

@@ -1,6 +1,8 @@
+import contextlib
 import importlib
 import importlib.util
 import os
+import random
 import subprocess
 import sys
 
@@ -127,6 +129,31 @@ def test_a_run_is_configured(restored_configuration):
 
     runtime.configure(Runtime(seed=4))
     assert keras.config.dtype_policy().name == "float32"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_after_a_run_keras_is_as_it_was_before(restored_configuration, fails):
+    keras.config.set_dtype_policy("mixed_float16")
+    keras.config.set_image_data_format("channels_first")
+    random.seed(5)
+    np.random.seed(6)
+    expected = random.random(), np.random.random()
+    random.seed(5)
+    np.random.seed(6)
+    with contextlib.suppress(KeyError), runtime.configured(Runtime(seed=3, deterministic=False)):
+        assert keras.config.dtype_policy().name == "float32"
+        assert keras.config.image_data_format() == "channels_last"
+        if BACKEND == "torch":
+            import torch
+
+            torch.use_deterministic_algorithms(True)
+        if fails:
+            raise KeyError
+    assert keras.config.dtype_policy().name == "mixed_float16"
+    assert keras.config.image_data_format() == "channels_first"
+    assert (random.random(), np.random.random()) == expected
+    if BACKEND == "torch":
+        assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_what_a_result_depends_on_is_described():

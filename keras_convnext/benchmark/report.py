@@ -84,7 +84,7 @@ def write_chart(document: dict, path: str | Path) -> None:
     thickness = 0.8 / len(precisions)
     height = 1.7 + 0.3 * len(labels) * (0.6 + 0.4 * len(precisions))
     figure = Figure(figsize=(4.2 + 3.6 * len(tasks), height), layout="constrained")
-    figure.suptitle(_settings(document), fontsize=10)
+    figure.suptitle(_settings(document), fontsize=10, parse_math=False)
     panels = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
     for axes, task in zip(panels, tasks, strict=True):
         for number, precision in enumerate(precisions):
@@ -97,7 +97,7 @@ def write_chart(document: dict, path: str | Path) -> None:
         axes.set(xlabel="images/s", title=TITLES[task])
         axes.grid(axis="x", alpha=0.3)
     middle = thickness * (len(precisions) - 1) / 2
-    panels[0].set_yticks(np.arange(len(labels)) + middle, labels)
+    panels[0].set_yticks(np.arange(len(labels)) + middle, labels, parse_math=False)
     panels[0].invert_yaxis()
     if len(precisions) > 1:
         # Below the panels: within one it would lie on a figure.

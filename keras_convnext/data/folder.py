@@ -15,6 +15,7 @@ from keras_convnext.data.image_check import find_faults, numbers_to_leave_out
 from keras_convnext.data.index_cache import index_directory
 from keras_convnext.data.wording import shortened
 from keras_convnext.errors import DataError
+from keras_convnext.files import expanded
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def image_folder(
 
 def existing(path: str | Path) -> Path:
     """Returns the folder, or raises a `DataError` if there is none."""
-    folder = Path(path)
+    folder = expanded(path)
     if not folder.is_dir():
         raise DataError(
             f"There is no folder {folder}. A data set of images is a folder that holds train/ and "

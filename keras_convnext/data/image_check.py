@@ -137,8 +137,9 @@ def numbers_to_leave_out(
     if len(bad) and on_bad_image == "error":
         raise DataError(
             f"{counted(len(bad), 'file')} of {index.size} cannot be read as images. The first is "
-            f"{paths[0]}: {faults[bad[0]]}. Remove them, or pass data.on_bad_image=skip to leave "
-            f"them out. Images may be {FORMATS}."
+            f"{paths[0]}: {faults[bad[0]]}. Remove them, or leave them out: pass "
+            f"data.on_bad_image=skip in training, --on-bad-image skip to other commands, "
+            f"on_bad_image='skip' to functions. Images may be {FORMATS}."
         )
     if len(bad):
         logger.warning(

@@ -8,6 +8,7 @@ from keras_convnext.recipe.loading import load_recipe
 from keras_convnext.recipe.sections import (
     Augment,
     Data,
+    EarlyStopping,
     Init,
     Model,
     Optimizer,
@@ -21,6 +22,7 @@ from keras_convnext.recipe.sections import (
 __all__ = [
     "Augment",
     "Data",
+    "EarlyStopping",
     "Init",
     "Model",
     "Optimizer",

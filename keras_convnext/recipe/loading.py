@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from keras_convnext.errors import RecipeError
+from keras_convnext.files import expanded
 from keras_convnext.recipe.sections import Recipe
 
 
@@ -25,7 +26,7 @@ def load_recipe(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -
     Example:
         >>> recipe = load_recipe("recipes/quickstart/digits.yaml", ["runtime.seed=1"])
     """
-    settings = _read_yaml(Path(path))
+    settings = _read_yaml(expanded(path))
     for override in overrides:
         _apply_override(settings, override)
     return _checked(settings, str(path))

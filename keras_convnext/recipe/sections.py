@@ -180,6 +180,11 @@ class Data(Section):
         0.2, gt=0, lt=1, description="Share held out, where the source has no split of its own."
     )
     split_seed: Seed = Field(0, description="Seed of that split.")
+    class_weights: Literal["balanced"] | None = Field(
+        None,
+        description="balanced: in the training loss an image counts by images / (classes x images "
+        "of its class), a mixed one by its shares; null: all count alike.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -372,6 +377,26 @@ class Optimizer(Section):
         return settings
 
 
+class EarlyStopping(Section):
+    """When a run ends before its last epoch: when a metric has not got better for a while.
+
+    A number alone is the patience.
+    """
+
+    patience: int = Field(
+        ge=1, description="Epochs in a row without a better value, after which the run ends."
+    )
+    monitor: Literal[
+        "val_accuracy", "val_loss", "val_ema_accuracy", "val_ema_loss", "accuracy", "loss"
+    ] = Field("val_accuracy", description="The metric; val_ema_ with optimizer.ema_decay only.")
+    min_delta: float = Field(0.0, ge=0, description="What a value must be better by to count.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _patience_alone(cls, settings):
+        return {"patience": settings} if isinstance(settings, int) else settings
+
+
 class Schedule(Section):
     """The learning rate, per update: linear warm-up from 0, then a cosine or steps."""
 
@@ -382,6 +407,9 @@ class Schedule(Section):
     warmup_epochs: float = Field(20, ge=0, description="Length of the warm-up.")
     step_epochs: int = Field(30, ge=1, description="Epochs from one step to the next.")
     step_factor: Fraction = Field(0.1, description="Factor on the rate at every step.")
+    early_stopping: EarlyStopping | None = Field(
+        None, description="When the run ends before its last epoch; null for never."
+    )
 
     @model_validator(mode="after")
     def _warmup_ends(self):
@@ -447,6 +475,23 @@ class Recipe(Section):
             return self
         if self.init != Init() or self.optimizer.layer_decay is not None:
             raise ValueError(f"{RESNET} takes neither `init` nor `optimizer.layer_decay`")
+        return self
+
+    @model_validator(mode="after")
+    def _early_stopping_has_its_metric(self):
+        stopping = self.schedule.early_stopping
+        if stopping is None:
+            return self
+        if stopping.monitor.startswith("val_") and self.data.validation_split is None:
+            raise ValueError(
+                f"schedule.early_stopping watches {stopping.monitor}, but data.validation_split is "
+                f"null; take accuracy or loss as its monitor"
+            )
+        if stopping.monitor.startswith("val_ema_") and self.optimizer.ema_decay is None:
+            raise ValueError(
+                f"schedule.early_stopping watches {stopping.monitor}, but optimizer.ema_decay is "
+                f"null, so there is no average"
+            )
         return self
 
     @property

@@ -9,10 +9,15 @@ import numpy as np
 
 from keras_convnext.data.sources import Split, load_split, load_splits, refuse_split_alone
 from keras_convnext.errors import UserError
+from keras_convnext.files import expanded
+from keras_convnext.runtime import refuse_missing
+from keras_convnext.serving import onnx_model, openvino_model
 from keras_convnext.serving.onnx_model import write_onnx
 from keras_convnext.serving.openvino_model import write_openvino
 from keras_convnext.serving.predictor import Predictor
+from keras_convnext.serving.quantization import check_quantizable
 from keras_convnext.serving.saved_model import write_saved_model
+from keras_convnext.training.own_data import refuse_other_images
 from keras_convnext.training.run_directory import RunDirectory
 
 PRECISIONS = ("float32", "int8")
@@ -27,18 +32,24 @@ class Format:
     Attributes:
         write: Takes a predictor, a path and, where `has_int8`, calibration images.
         default: The name in a run's directory; another place must have its suffix.
+        packages: What must be installed, by the names they are imported under.
+        extra: The extra of this package that brings them.
         has_int8: Whether it can be had in 8-bit integers.
     """
 
     write: Callable[..., None]
     default: str
+    packages: tuple[str, ...]
+    extra: str
     has_int8: bool = True
 
 
 FORMATS = {
-    "saved_model": Format(write_saved_model, "saved_model", has_int8=False),
-    "onnx": Format(write_onnx, "model.onnx"),
-    "openvino": Format(write_openvino, "model.xml"),
+    "saved_model": Format(
+        write_saved_model, "saved_model", ("tensorflow",), "tensorflow", has_int8=False
+    ),
+    "onnx": Format(write_onnx, "model.onnx", onnx_model.PACKAGES, "onnx"),
+    "openvino": Format(write_openvino, "model.xml", openvino_model.PACKAGES, "openvino"),
 }
 
 
@@ -50,6 +61,7 @@ def export(
     precision: str = "float32",
     data: str | Path | None = None,
     split: str | None = None,
+    on_bad_image: str | None = None,
 ) -> Path:
     """Writes a run, a published checkpoint or a model in a form that can be served.
 
@@ -68,24 +80,33 @@ def export(
             ranges: a folder with one folder of images a class, or `tfds:NAME`. Defaults to a run's
             own training images.
         split: Which part of a `tfds:` data set, such as `"train"`.
+        on_bad_image: `"error"` or `"skip"`, for files among these images that are no images.
+            Defaults to the recipe's choice for a run's own images, and to `"error"` for `data`.
 
     Returns:
         Where it was written.
 
     Raises:
         UserError: If there is no such run, model or data, the place is taken, or a package is
-            missing.
+            missing; or if a run's own images are no longer as many, or of the classes, that they
+            were in training.
 
     Example:
         >>> keras_convnext.export("runs/digits", "served/digits/1")
         >>> keras_convnext.export("runs/digits", "digits.xml", "openvino", precision="int8")
     """
     refuse_split_alone(data, split)
+    refuse_other_choice(on_bad_image)
     chosen = _format(format, precision, data)
+    refuse_missing(
+        {name: f"{name}, which {format} needs," for name in chosen.packages}, chosen.extra
+    )
+    if precision == "int8":
+        check_quantizable()
     run = _run_of(source)
     place = _place(chosen, run, path)
     # Before the model, which may have to be fetched, all else that can be refused.
-    images = _calibration_split(run, data, split) if precision == "int8" else None
+    images = _calibration_split(run, data, split, on_bad_image) if precision == "int8" else None
     if isinstance(source, keras.Model):
         predictor = Predictor.of_model(source)
     else:
@@ -128,23 +149,56 @@ def _place(format: Format, run: RunDirectory | None, path: str | Path | None) ->
             kind = f"the {default.suffix} file" if default.suffix else "the directory"
             raise UserError(f"A model that belongs to no run needs `path`, {kind} to write.")
         return run.path / default
-    path = Path(path)
+    path = expanded(path)
     if default.suffix and path.suffix != default.suffix:
         raise UserError(f"`path` must end in {default.suffix}. Received: {path}.")
     return path
 
 
 def _calibration_split(
-    run: RunDirectory | None, data: str | Path | None, split: str | None
+    run: RunDirectory | None,
+    data: str | Path | None,
+    split: str | None,
+    on_bad_image: str | None,
 ) -> Split:
     if data is not None:
-        return load_split(data, split)
+        return load_split(data, split, on_bad_image or "error")
     if run is None:
         raise UserError(
             "The ranges of int8 are chosen by images, and a model that belongs to no run has none. "
             "Pass `data` (--data on the command line), a folder with one folder of images a class."
         )
-    return load_splits(run.recipe().data)[0]
+    return own_split(run, "training", on_bad_image)
+
+
+def own_split(run: RunDirectory, part: str, on_bad_image: str | None = None) -> Split:
+    """Returns images that a run was trained or evaluated with.
+
+    Args:
+        run: The run.
+        part: `"training"`, or `"validation"` if the run has validation images.
+        on_bad_image: `"error"` or `"skip"`. Defaults to `None`, the recipe's choice.
+
+    Raises:
+        DataError: If they are no longer as many, or of the classes, that they were in training.
+    """
+    data = run.recipe().data
+    if on_bad_image is not None:
+        data = data.model_copy(update={"on_bad_image": on_bad_image})
+    training, validation = load_splits(data)
+    split = training if validation is None or part == "training" else validation
+    left_out = len(getattr(split, "left_out", ()))
+    refuse_other_images(run, part, split.size, left_out, training.class_names)
+    return split
+
+
+def refuse_other_choice(on_bad_image: str | None) -> None:
+    """Raises a `UserError` if there is no such thing to do about a file that is no image."""
+    if on_bad_image not in (None, "error", "skip"):
+        raise UserError(
+            f"`on_bad_image` (--on-bad-image) must be one of error, skip. Received: "
+            f"{on_bad_image!r}."
+        )
 
 
 def _prepared(split: Split, predictor: Predictor) -> np.ndarray:

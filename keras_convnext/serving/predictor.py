@@ -11,6 +11,7 @@ import numpy as np
 from keras_convnext import imagenet
 from keras_convnext.data.preprocessor import Preprocessor
 from keras_convnext.errors import RunError, UserError
+from keras_convnext.files import expanded
 from keras_convnext.models import model_from_weights, with_probabilities
 from keras_convnext.training.run_directory import RunDirectory
 from keras_convnext.weights.catalog import CHECKPOINTS, suggestion
@@ -71,7 +72,7 @@ class Predictor:
         if str(source) in CHECKPOINTS:
             return cls._of_published(str(source))
         if not RunDirectory.is_run(source):
-            return cls.of_model(_load_model(Path(source)))
+            return cls.of_model(_load_model(expanded(source)))
         run = RunDirectory.open(source)
         data = run.recipe().data
         model = _load_model(run.model(checkpoint))

@@ -70,7 +70,7 @@ class Checkpoints:
                 _load(model, self.path(epoch))
             except Exception as error:  # Keras raises what the file's inside happens to lead to
                 reason = f"{self.path(epoch)} cannot be used as a checkpoint: {error}."
-                console.print(reason, style="yellow", markup=False, soft_wrap=True)
+                console.print(reason, style="yellow", soft_wrap=True)
             else:
                 return epoch
         if epochs:

@@ -12,8 +12,9 @@ from keras_convnext.errors import MissingPackage
 class EventFile:
     """A file of TensorBoard's events, made from the rows of metrics.
 
-    Every column becomes a curve over the epochs. Keras's own callback would begin a further file
-    whenever a run is gone on with, with epochs twice, and says nothing of a full disk.
+    Every column of numbers becomes a curve over the epochs; TensorBoard has none for text, lists of
+    numbers and `None`, which stand in the metrics' own file. Keras's own callback would begin a
+    further file whenever a run is gone on with, with epochs twice, and says nothing of a full disk.
 
     Args:
         directory: Where the file goes, as the only one; it is made if it is not there.
@@ -58,7 +59,7 @@ class EventFile:
         values = [
             summary_pb2.Summary.Value(tag=name, simple_value=value)
             for name, value in row.items()
-            if name not in ("epoch", "seconds")
+            if name not in ("epoch", "seconds") and isinstance(value, int | float)
         ]
         summary = summary_pb2.Summary(value=values)
         when = self.began + row["seconds"]

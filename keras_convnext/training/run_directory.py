@@ -26,7 +26,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = files.expanded(path)
         self.recipe_file = self.path / "recipe.yaml"
         self.plan_file = self.path / "plan.json"
         self.classes_file = self.path / "classes.json"
@@ -158,6 +158,10 @@ class RunDirectory:
         """
         results = {"epochs": len(self.metrics()), "validation": validation}
         files.write_text(self.results_file, json.dumps(results, indent=2) + "\n")
+
+    def begin_again(self) -> None:
+        """Makes a finished run an unfinished one, which is to have more epochs."""
+        self.results_file.unlink(missing_ok=True)
 
     def is_finished(self) -> bool:
         """Whether the run has come to its end, evaluation and export included."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -18,6 +19,7 @@ from keras_convnext.callbacks import (
 from keras_convnext.errors import RunError
 from keras_convnext.recipe import Recipe
 from keras_convnext.training.checkpoints import Checkpoints, write_model
+from keras_convnext.training.early_stopping import StopEarly
 from keras_convnext.training.event_files import EventFile
 from keras_convnext.training.plan import Plan
 from keras_convnext.training.run_directory import RunDirectory
@@ -59,6 +61,7 @@ def fit(
     plan: Plan,
     run: RunDirectory,
     done: int = 0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
     """Trains a compiled model and leaves its states in the run's directory.
 
@@ -67,12 +70,14 @@ def fit(
 
     Args:
         model: The compiled model.
-        training: Batches of the rest of the run, one epoch after another.
+        training: Batches of the rest of the run, one epoch after another: images and targets, and
+            weights of the images if they do not count alike.
         validation: Batches of the validation images, or `None`.
         recipe: The recipe.
         plan: Its epochs and steps.
         run: Where metrics and models go.
         done: Epochs that were done before; see `restore`. Defaults to 0.
+        callbacks: Of the user's own; see `keras_convnext.train`. Defaults to none.
 
     Raises:
         RunError: If the loss is no longer finite, or the disk is full. The newest checkpoint is
@@ -84,12 +89,14 @@ def fit(
     average = []
     if recipe.optimizer.ema_decay is not None and validation is not None:
         average = [AverageEvaluation(validation)]
-    callbacks = [
+    in_order = [
         StopWhenNotFinite(),
         LearningRateLog(),
         *average,
+        *callbacks,  # which see all logs, and whose additions are written
         MetricsLog(run.metrics_file, append=True),
         _KeepStates(run, checkpoints, events),
+        StopEarly(recipe.schedule.early_stopping, run),
         bar,
     ]
     _build_metrics(model, training)
@@ -104,7 +111,7 @@ def fit(
             validation_data=validation,
             shuffle=False,  # the dataset shuffles itself
             verbose=0,
-            callbacks=callbacks,
+            callbacks=in_order,
         )
 
 
@@ -191,8 +198,6 @@ def _build_metrics(model: keras.Model, training) -> None:
     On JAX and PyTorch `fit` would take a first batch to build what is not built, and start the
     dataset again: by then KerasCV's generators have moved on, and a run would not repeat.
     """
-    images, labels = (
-        np.zeros(spec.shape, spec.dtype.as_numpy_dtype) for spec in training.element_spec
-    )
-    model.test_on_batch(images, labels)
+    batch = (np.zeros(spec.shape, spec.dtype.as_numpy_dtype) for spec in training.element_spec)
+    model.test_on_batch(*batch)
     model.reset_metrics()

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 from keras_convnext.errors import MissingPackage, WeightsError
+from keras_convnext.files import expanded
 from keras_convnext.weights.catalog import CHECKPOINTS, Checkpoint, suggestion
 from keras_convnext.weights.download import download
 from keras_convnext.weights.hub import fetch_from_hub
@@ -51,7 +52,7 @@ def fetch(source: str | os.PathLike, official: bool = False) -> Path:
         _refuse_without_pytorch(name)
         apart = hashlib.sha256(name.encode()).hexdigest()[:16]  # many are called model.safetensors
         return download(name, cache_directory() / apart, check=_refuse_damaged)
-    path = Path(source)
+    path = expanded(source)
     if os.path.isdir(path):  # unlike Path's, false also for what no path can be
         return _in_directory(path)
     if os.path.isfile(path):

@@ -45,6 +45,15 @@ def test_every_column_is_a_curve_over_the_epochs(tmp_path):
     assert [time - times[0] for time in times] == pytest.approx([0, 10, 20])
 
 
+def test_columns_that_are_no_numbers_have_no_curve(tmp_path):
+    file = EventFile(tmp_path)
+    others = {"f1": [0.5, 0.25], "words": "few", "nothing": None}
+    file.begin([{**ROWS[0], **others}])
+    for row in ROWS[1:]:
+        file.append({**row, **others})
+    assert steps_and_values(tmp_path) == EXPECTED
+
+
 def test_no_event_is_lost_or_doubled_when_a_run_goes_on(tmp_path, monkeypatch):
     first = EventFile(tmp_path)
     first.begin([])

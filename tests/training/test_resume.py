@@ -5,6 +5,7 @@ import pytest
 from keras_convnext import runtime
 from keras_convnext.errors import RunError
 from keras_convnext.training import resume
+from keras_convnext.training.places import with_absolute_paths
 from keras_convnext.training.plan import make_plan
 from keras_convnext.training.run_directory import RunDirectory
 
@@ -46,6 +47,31 @@ class TestRecipe:
         assert "  augment.rand_augment.operations: 2 in the run, nothing now" in lines
         assert len([line for line in lines if line.startswith("  ")]) == 8
         assert "--run-dir" in lines[-1] and "--overwrite" in lines[-1]
+
+    def test_a_relative_path_is_the_same_as_the_absolute_one(
+        self, stopped, tiny_recipe, tmp_path, monkeypatch
+    ):
+        monkeypatch.chdir(tmp_path)
+        folder = "data={{source: folder, path: {}, image_size: 16}}"
+        absolute = with_absolute_paths(tiny_recipe(folder.format("images")))
+        stopped.write_recipe(tiny_recipe(folder.format("images")))  # as earlier versions did
+        resume.refuse_other_recipe(stopped, absolute)
+        monkeypatch.chdir("/")
+        with pytest.raises(RunError, match=r'data\.path: "/images" in the run, '):
+            resume.refuse_other_recipe(stopped, absolute)
+
+    def test_the_length_may_change_where_it_changes_nothing_before(self, stopped, tiny_recipe):
+        longer = ("schedule.epochs=9", "schedule.early_stopping=3")
+        resume.refuse_other_recipe(stopped, tiny_recipe("schedule.early_stopping=3"))
+        with pytest.raises(RunError, match=r"schedule\.epochs: 2 in the run, 9 now"):
+            resume.refuse_other_recipe(stopped, tiny_recipe(*longer))
+        stopped.write_recipe(tiny_recipe("schedule.kind=step"))
+        resume.refuse_other_recipe(stopped, tiny_recipe("schedule.kind=step", *longer))
+        stopped.metrics_file.write_text('{"epoch": 1}\n{"epoch": 2}\n')
+        shorter = ("schedule.epochs=1", "schedule.warmup_epochs=1e-3")
+        stopped.write_recipe(tiny_recipe("schedule.kind=step", shorter[1]))
+        with pytest.raises(RunError, match=r"has 2 epochs behind it, more than schedule\.epochs"):
+            resume.refuse_other_recipe(stopped, tiny_recipe("schedule.kind=step", *shorter))
 
     def test_one_that_this_version_cannot_read_is_refused(self, stopped, tiny_recipe):
         text = stopped.recipe_file.read_text()

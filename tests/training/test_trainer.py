@@ -114,6 +114,34 @@ def test_a_model_is_fitted(settings, batch, run):
     assert len(starts) == 1
 
 
+class Tagged(keras.callbacks.Callback):
+    """A user's callback that adds what is no number to the logs."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["tag"], logs["of_each_class"] = f"epoch {epoch}", np.arange(3)
+
+
+def test_a_run_may_end_before_its_last_epoch(tiny_recipe, batch, run, capsys):
+    settings = tiny_recipe(
+        "data.batch_size=4",
+        "schedule.epochs=5",
+        "schedule.early_stopping={patience: 2, min_delta: 1, monitor: loss}",
+        "schedule.learning_rate=1e-6",
+    )
+    model = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.GlobalAveragePooling2D()])
+    model.add(keras.layers.Rescaling(1 / 255))
+    model.add(keras.layers.Dense(CLASSES))
+    plan = make_plan(settings, 4, 4, CLASSES)
+    compile_model(model, settings, plan)
+    weighted = tf.data.Dataset.from_tensors((*batch, np.ones(4, "float32"))).repeat()
+    validation = tf.data.Dataset.from_tensors(batch)
+    fit(model, weighted, validation, settings, plan, run, callbacks=[Tagged()])
+    assert [row["tag"] for row in run.metrics()] == ["epoch 0", "epoch 1", "epoch 2"]
+    assert run.metrics()[-1]["of_each_class"] == [0.0, 1.0, 2.0]
+    assert run.last_model.samefile(run.checkpoints / "epoch_0003.keras")
+    assert "ends after epoch 3: loss got no better in the last 2" in capsys.readouterr().err
+
+
 @pytest.mark.backend_free
 def test_what_was_trained_stays_when_training_fails(settings, batch, run):
     images, labels = batch

@@ -1,0 +1,91 @@
+"""Weights of images by their classes, so that each class counts as much as any other."""
+
+import numpy as np
+import tensorflow as tf
+from rich.progress import track
+
+from keras_convnext.console import console
+from keras_convnext.data.folder import FolderSplit
+from keras_convnext.data.sources import Split
+from keras_convnext.data.wording import shortened
+from keras_convnext.errors import DataError
+
+LABELS_AT_ONCE = 4096
+
+
+def balanced_weights(split: Split) -> np.ndarray:
+    """Returns each class's weight, images / (classes x images of the class): 1 on average.
+
+    The same as scikit-learn's `compute_class_weight("balanced", ...)`.
+
+    Args:
+        split: The training images; none is decoded.
+
+    Returns:
+        Weights `float32` of shape `(classes,)`.
+
+    Raises:
+        DataError: If a class has no images.
+    """
+    counts = count_labels(split)
+    empty = [split.class_names[place] for place in np.flatnonzero(counts == 0)]
+    if empty:
+        raise DataError(
+            f"data.class_weights cannot balance classes without training images: "
+            f"{shortened(empty)}. Add images, or set data.class_weights to null."
+        )
+    return (counts.sum() / (len(counts) * counts)).astype("float32")
+
+
+def count_labels(split: Split) -> np.ndarray:
+    """Returns the images of every class, `int64` of shape `(classes,)`; none is decoded."""
+    classes = len(split.class_names)
+    if isinstance(split, FolderSplit):
+        sizes = np.diff(split.index.ends, prepend=0)
+        bad = [split.index.class_of(number) for number in split.left_out]
+        sizes = sizes - np.bincount(bad, minlength=len(sizes)).astype("int64")
+        counts = np.zeros(classes, "int64")
+        np.add.at(counts, split.labels, sizes)
+        return counts
+    labels = tf.data.Dataset.range(split.size)
+    # What only the image would need is left out of the graph.
+    labels = labels.map(lambda index: split.example(index)[1], tf.data.AUTOTUNE)
+    batches = labels.batch(LABELS_AT_ONCE)
+    shown = track(batches, "Counting labels", len(batches), console=console, transient=True)
+    return np.sum([np.bincount(batch, minlength=classes) for batch in shown], axis=0)
+
+
+def weights_in_words(weights: np.ndarray, class_names: tuple[str, ...]) -> str:
+    """Returns the least and the greatest weight with their classes."""
+    least, most = int(weights.argmin()), int(weights.argmax())
+    return (
+        f"from {weights[least]:.3g} ({class_names[least]}) to {weights[most]:.3g} "
+        f"({class_names[most]})"
+    )
+
+
+def with_image_weights(
+    batches: tf.data.Dataset, class_weights: np.ndarray, smoothing: float = 0.0
+) -> tf.data.Dataset:
+    """Returns batches with a weight for every image, as `model.fit` takes them.
+
+    An image counts as its class does, and a mixture by Mixup or CutMix as its shares do. The loss
+    of an image as a whole is weighted, and not its terms, class by class: then what the network
+    should give for it stays its target, smoothed or mixed as it may be. Label smoothing has no part
+    in the weights, or the mean of them all would be in each.
+
+    Args:
+        batches: Images, and targets `float32` of shape `(batch, classes)`.
+        class_weights: `float32` of shape `(classes,)`.
+        smoothing: Share of the targets that is spread over all classes. Defaults to 0.
+
+    Returns:
+        A dataset of images, targets, and weights `float32` of shape `(batch,)`.
+    """
+
+    def weigh(images, targets):
+        weights = tf.linalg.matvec(targets, class_weights)
+        weights = (weights - smoothing * class_weights.mean()) / (1 - smoothing)
+        return images, targets, weights
+
+    return batches.map(weigh, tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)

@@ -1,0 +1,20 @@
+"""The optional packages that a recipe needs, found missing before it trains and not after."""
+
+from keras_convnext import runtime
+from keras_convnext.recipe import Recipe
+
+
+def refuse_missing_packages(recipe: Recipe) -> None:
+    """Raises a `MissingPackage` that names all packages a recipe needs and that are not there."""
+    needed = {
+        "tensorflow": "TensorFlow, which reads the images,",
+        "matplotlib": "matplotlib, which draws the report,",
+        "tensorboard": "tensorboard, which writes the curves it shows,",
+    }
+    if recipe.augment.policy == "keras_cv":
+        needed["keras_cv"] = "KerasCV, which augments the images,"
+    if recipe.data.source == "digits":
+        needed["sklearn"] = "scikit-learn, which holds the digits,"
+    if recipe.data.source == "tfds":
+        needed["tensorflow_datasets"] = "TensorFlow Datasets, which reads the data,"
+    runtime.refuse_missing(needed, "train")
