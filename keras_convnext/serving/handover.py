@@ -137,12 +137,26 @@ def _take_over() -> None:
 
 
 def _write(task, directory):
-    model = keras.saving.load_model(directory / "classifier.keras", compile=False)
+    model = _model(directory / "classifier.keras")
     preprocessor = Preprocessor(**task["preprocessor"])
     predictor = Predictor(model, tuple(task["class_names"]), preprocessor)
     write = getattr(importlib.import_module(task["module"]), task["function"])
     with np.load(directory / "arrays.npz") as arrays:
         write(predictor, Path(task["path"]), **arrays)
+
+
+def _model(file: Path) -> keras.Model:
+    try:
+        return keras.saving.load_model(file, compile=False)
+    except Exception as error:  # whose text is the network's whole configuration
+        first = error
+        while isinstance(first.__context__, Exception):
+            first = first.__context__
+        backend = keras.backend.backend()
+        raise UserError(
+            f"The network cannot be made in the process that runs {backend} to write it: "
+            f"{_first_line(first)} With KERAS_BACKEND={backend} no other process is needed."
+        ) from error
 
 
 def _described(error: Exception) -> dict[str, Any]:
