@@ -85,7 +85,10 @@ def _of_one_output(model, activation, binary):
 
 
 def _from_images_to(output, model) -> keras.Model:
-    """Returns the functional model from the inputs of `model` to an output."""
+    """Returns the functional model of one tensor to another; `model` itself if it is that."""
+    is_sequential = isinstance(model, keras.Sequential)
+    if not is_sequential and output is model.output and keras.utils.is_keras_tensor(model.input):
+        return model
     inputs = model.inputs[0] if len(model.inputs) == 1 else model.inputs
     return keras.Model(inputs, output, name=model.name)
 
