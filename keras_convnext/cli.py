@@ -131,25 +131,34 @@ def evaluate(
 @app.command(epilog="Example: keras-convnext predict convnext_tiny.fb_in1k cat.jpg --top 3")
 def predict(
     source: Source,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE|FOLDER...", help="Image files, and folders of them with all below."
+        ),
+    ],
     top: Annotated[int, typer.Option(min=1, help="Classes to show for each image.")] = 5,
     checkpoint: Checkpoint = "last",
+    on_bad_image: Annotated[
+        str, typer.Option(help="Files that are no images: 'error' or 'skip'.")
+    ] = "error",
     as_json: AsJson = False,
 ) -> None:
     """Name what images show, most probable first."""
+    _one_of("--on-bad-image", on_bad_image, ("error", "skip"))
     start_quietly()
-    from keras_convnext.serving.predictor import Predictor
+    from keras_convnext.serving.image_files import predict_files
 
-    ranked = Predictor.load(source, checkpoint).predict(images, top)
+    ranked = predict_files(source, images, top, checkpoint, on_bad_image)
     if as_json:
         rows = {
             str(image): {prediction.label: prediction.probability for prediction in best}
-            for image, best in zip(images, ranked, strict=True)
+            for image, best in ranked
         }
         print(json.dumps(rows))  # noqa: T201 (rich would wrap it)
         return
     table = Table("image", "class", "probability")
-    for image, best in zip(images, ranked, strict=True):
+    for image, best in ranked:
         for place, prediction in enumerate(best):
             name = "" if place else str(image)
             table.add_row(name, prediction.label, f"{prediction.probability:.2%}")

@@ -35,15 +35,77 @@ def whole_file(path: Path) -> Iterator[Path]:
         >>> with whole_file(Path("model.keras")) as written:
         ...     model.save(written)
     """
-    with _write_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=path.parent) as directory:
-            written = Path(directory) / path.name
-            yield written
-            # Else the new name could reach the disk before what it names, and power fail between.
-            with written.open("r+b") as file:
-                os.fsync(file.fileno())
-            os.replace(written, path)
+    with write_errors(path), _partial_directory(path.parent) as directory:
+        written = directory / path.name
+        yield written
+        # Else the new name could reach the disk before what it names, and power fail between.
+        _sync(written)
+        os.replace(written, path)
+
+
+@contextlib.contextmanager
+def whole_files(*paths: Path) -> Iterator[tuple[Path, ...]]:
+    """Gives places to write files that belong together; all of them get their names, or none.
+
+    The places are beside each other, and the names are given in the order of `paths`, so the file
+    that refers to the others should come last.
+
+    Args:
+        *paths: The files, all in one directory. None of them may exist.
+
+    Raises:
+        WriteError: If one of them cannot be written.
+
+    Example:
+        >>> with whole_files(Path("model.bin"), Path("model.xml")) as (weights, network):
+        ...     openvino.serialize(model, network, weights)
+    """
+    with write_errors(paths[-1]), _partial_directory(paths[0].parent) as directory:
+        written = tuple(directory / path.name for path in paths)
+        yield written
+        for file in written:
+            _sync(file)
+        with contextlib.ExitStack() as undo:
+            for file, path in zip(written, paths, strict=True):
+                os.replace(file, path)
+                undo.callback(path.unlink)
+            undo.pop_all()
+
+
+@contextlib.contextmanager
+def whole_directory(path: Path) -> Iterator[Path]:
+    """Gives an empty directory to fill, which becomes `path` once all is written, or vanishes.
+
+    Args:
+        path: The directory. It may exist only if it is empty.
+
+    Raises:
+        WriteError: If it cannot be written.
+
+    Example:
+        >>> with whole_directory(Path("saved_model")) as written:
+        ...     archive.write_out(written)
+    """
+    with write_errors(path), _partial_directory(path.parent) as directory:
+        written = directory / path.name
+        written.mkdir()
+        yield written
+        for inside in written.rglob("*"):
+            if inside.is_file():
+                _sync(inside)
+        os.replace(written, path)
+
+
+@contextlib.contextmanager
+def _partial_directory(parent: Path) -> Iterator[Path]:
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=parent) as directory:
+        yield Path(directory)
+
+
+def _sync(path: Path) -> None:
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
 
 
 def write_text(path: Path, text: str) -> None:
@@ -62,7 +124,7 @@ def append(path: Path, data: bytes) -> None:
     Raises:
         WriteError: If it cannot be written; the file stays as it was.
     """
-    with _write_errors(path), path.open("ab", buffering=0) as file:
+    with write_errors(path), path.open("ab", buffering=0) as file:
         end = file.tell()
         try:
             rest = memoryview(data)
@@ -94,9 +156,16 @@ def remove_partial(directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def _write_errors(path: Path) -> Iterator[None]:
+def write_errors(path: Path) -> Iterator[None]:
+    """Turns an `OSError` into a `WriteError` that names `path`, unless it is one already.
+
+    Raises:
+        WriteError: If there is an `OSError` within.
+    """
     try:
         yield
+    except WriteError:
+        raise
     except OSError as error:
         raise WriteError(error.errno, error.strerror or str(error), str(path)) from error
 

@@ -306,5 +306,10 @@ def _describe(run: RunDirectory, plan: Plan, class_names: tuple[str, ...], done:
 
 def _evaluate_split(predictor: Predictor, split: Split) -> Evaluation:
     preprocessor = predictor.preprocessor
-    dataset = evaluation_dataset(split, preprocessor.image_size, preprocessor.crop_fraction)
+    dataset = evaluation_dataset(
+        split,
+        preprocessor.image_size,
+        preprocessor.crop_fraction,
+        channels=preprocessor.channels,
+    )
     return evaluate_classifier(predictor.classifier, dataset, split.class_names)

@@ -209,6 +209,22 @@ def test_a_tilde_is_the_home_directory(run_command, trained, tmp_path, monkeypat
     assert run_command("weights", "get", "~/run")[:2] == (0, f"{tmp_path}/run/last.keras\n")
 
 
+def test_a_folder_of_images_is_predicted_without_its_bad_files(
+    run_command, trained, write_images, tmp_path
+):
+    folder = write_images(tmp_path / "photos", {"a.png": 60, "trip/b.jpg": 200})
+    (folder / "notes.txt").write_text("Paris, in May")
+    status, out, notices = run_command("predict", trained[0].path, folder, "--json")
+    assert (status, out) == (1, "")
+    assert "notes.txt cannot be read as an image" in notices
+    status, out, notices = run_command(
+        *("predict", trained[0].path, folder, "--json", "--on-bad-image", "skip")
+    )
+    assert status == 0
+    assert list(json.loads(out)) == [str(folder / "a.png"), str(folder / "trip/b.jpg")]
+    assert "Left out 1 image of 3" in notices and "notes.txt" in notices
+
+
 def test_a_run_is_exported(run_command, trained, tmp_path):
     status, out, _ = run_command("export", trained[0].path, "--output", tmp_path / "served")
     assert (status, out) == (0, f"{tmp_path / 'served'}\n")
@@ -240,6 +256,10 @@ def test_a_run_is_exported(run_command, trained, tmp_path):
         ("evaluate {run}/last.keras", "data"),
         ("predict {run} nowhere.png", "There is no file nowhere.png"),
         ("predict {run} {digits}", "digits.yaml cannot be read as an image"),
+        (
+            "predict {run} {image} --on-bad-image omit",
+            "must be one of error, skip. Received: 'omit'",
+        ),
         ("predict {digits} {image}", "digits.yaml is neither the directory of a run"),
         ("predict {text} {image}", "text.keras"),
         ("export {run}", "exists already"),

@@ -29,6 +29,76 @@ def test_a_file_has_its_old_content_until_the_new_one_is_whole(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_directory_is_there_once_it_is_filled(tmp_path):
+    path = tmp_path / "new/model"
+    with files.whole_directory(path) as written:
+        (written / "a").mkdir()
+        (written / "a/b").write_text("b")
+        assert not path.exists()
+    assert (path / "a/b").read_text() == "b"
+    assert [p.name for p in path.parent.iterdir()] == ["model"]
+
+
+def test_a_directory_that_is_not_filled_leaves_nothing(tmp_path):
+    with pytest.raises(KeyError), files.whole_directory(tmp_path / "model") as written:
+        (written / "a").write_text("half")
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_replaces_nothing(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/mine").write_text("mine")
+    match = "model cannot be written: Directory not empty"
+    with (
+        pytest.raises(files.WriteError, match=match),
+        files.whole_directory(tmp_path / "model") as written,
+    ):
+        (written / "a").write_text("a")
+    assert (tmp_path / "model/mine").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_files_that_belong_together_get_their_names_in_order(tmp_path):
+    order = []
+
+    def listener(event, path):
+        if event == "os.rename":
+            order.append(os.path.basename(path))
+
+    with listening(listener), files.whole_files(tmp_path / "b", tmp_path / "a") as places:
+        for place in places:
+            place.write_text(place.name)
+    assert order == ["b", "a"]
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "a", "b": "b"}
+
+
+@pytest.mark.parametrize("fails", ["a", "b"])
+def test_files_that_belong_together_are_there_all_or_none(tmp_path, monkeypatch, fails):
+    replace = os.replace
+
+    def full(source, target):
+        if os.path.basename(target) == fails:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    match = "a cannot be written: No space left on device"
+    with (
+        pytest.raises(files.WriteError, match=match),
+        files.whole_files(tmp_path / "b", tmp_path / "a") as places,
+    ):
+        for place in places:
+            place.write_text(place.name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_that_names_its_own_file_keeps_it(tmp_path):
+    with pytest.raises(files.WriteError) as raised, files.whole_file(tmp_path / "a"):
+        raise files.WriteError(errno.ENOSPC, "No space left on device", "/other/b")
+    assert raised.value.filename == "/other/b"
+
+
 def test_the_content_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
     order = []
     monkeypatch.setattr(os, "fsync", lambda _: order.append("fsync"))

@@ -289,6 +289,42 @@ def test_a_model_is_evaluated_on_a_folder(trained, held_out):
     assert evaluation.summary()["images"] == 50
 
 
+def of_brightness(shape, activation):
+    """A model that ends in one output: how bright an image is, about 128."""
+    inputs = keras.Input(shape)
+    mean = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(0.1, -12.8)(inputs))
+    return keras.Model(inputs, keras.layers.Dense(1, activation, kernel_initializer="ones")(mean))
+
+
+def test_a_model_of_one_sigmoid_tells_two_folders_apart(tmp_path, write_images):
+    """With images that are grey and not square, made of the folders' RGB ones."""
+    of_brightness((20, 28, 1), "sigmoid").save(tmp_path / "model.keras")
+    names = {"dark/1.png": 40, "dark/2.png": 70, "light/1.png": 200, "light/2.png": 60}
+    found = evaluate(tmp_path / "model.keras", write_images(tmp_path / "images", names))
+    assert found.class_names == ("dark", "light") and found.probabilities.shape == (4, 2)
+    assert found.predictions.tolist() == [0, 0, 1, 0]
+    light = 1 / (1 + np.exp(12.8 - 0.1 * np.array([40, 70, 200, 60])))
+    np.testing.assert_allclose(found.probabilities, np.stack([1 - light, light], 1), atol=0.05)
+
+
+@pytest.mark.backend_free
+@pytest.mark.parametrize(
+    ("shape", "activation", "sentence"),
+    [
+        ((16, 16, 3), None, "may be a logit or the value of a regression"),
+        ((16, 16, 3), "softmax", "1.0 for every image"),
+        ((16, 16, 4), "sigmoid", "takes images of 4 channels, and image files can be turned"),
+    ],
+)
+def test_a_model_that_cannot_be_evaluated_on_files_is_refused(
+    tmp_path, write_images, shape, activation, sentence
+):
+    of_brightness(shape, activation).save(tmp_path / "model.keras")
+    data = write_images(tmp_path / "images", {"dark/1.png": 40, "light/1.png": 200})
+    with pytest.raises(UserError, match=sentence):
+        evaluate(tmp_path / "model.keras", data)
+
+
 @pytest.mark.backend_free
 def test_a_model_needs_as_many_class_folders_as_classes(trained, held_out):
     with pytest.raises(DataError, match="10 classes apart, but .*some holds 2"):

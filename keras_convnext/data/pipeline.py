@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from keras_convnext.data import augmentation
 from keras_convnext.data.mixing import mix, smooth
+from keras_convnext.data.pixels import in_channels, refuse_files
 from keras_convnext.data.preprocessing import (
     draw_crop,
     evaluation_image,
@@ -104,29 +105,36 @@ def _share(batch_size, step_size, workers):
 
 def evaluation_dataset(
     split: Split,
-    image_size: int,
+    image_size: int | tuple[int, int],
     crop_fraction: float,
     batch_size: int = 64,
     label_smoothing: float = 0.0,
+    channels: int = 3,
 ) -> tf.data.Dataset:
     """Returns every image of a split once, in order, prepared as the network is evaluated.
 
     Args:
         split: The images.
-        image_size: Height and width of the results, in pixels.
+        image_size: Height and width of the results, in pixels: one number for both, or two.
         crop_fraction: The centre crop's share of the resized image, below 384 pixels.
         batch_size: Images in a batch.
         label_smoothing: Share of the targets spread over all classes, so that the loss means what
             it means in training. Leave it at 0 for labels.
+        channels: 3 for RGB, 1 for grey.
 
     Returns:
-        A dataset of images `float32` of shape `(batch, size, size, 3)` with values from 0 to 255,
-        and one-hot labels `(batch, classes)`; the last batch may be smaller.
+        A dataset of images `float32` of shape `(batch, height, width, channels)` with values from 0
+        to 255, and one-hot labels `(batch, classes)`; the last batch may be smaller.
+
+    Raises:
+        UserError: If images cannot be turned into as many channels.
     """
+    refuse_files(channels)
     _keep_off_the_gpu()
 
     def load(index):
         image, label = split.example(index)
+        image = in_channels(image, channels)
         return evaluation_image(image, image_size, crop_fraction), label
 
     dataset = _map_in_parallel(tf.data.Dataset.range(split.size), load)

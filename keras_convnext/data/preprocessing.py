@@ -11,35 +11,50 @@ WARP_FROM = 384
 CROP_TRIES = 10
 
 
-def evaluation_image(image: tf.Tensor, size: int, crop_fraction: float) -> tf.Tensor:
+def evaluation_image(
+    image: tf.Tensor, size: int | tuple[int, int], crop_fraction: float, rounded: bool = True
+) -> tf.Tensor:
     """Brings an image to the network's size as the official code does for evaluation.
 
     Below 384 pixels: the short side is resized to `int(size / crop_fraction)` and the centre is cut
     out. From 384 on: the whole image is resized and its aspect ratio is not kept. Source: the
-    official `datasets.py`; for the resizing see `resize`.
+    official `datasets.py`; for the resizing see `resize`. It has squares only: for other sizes the
+    image is resized until it just covers height and width over `crop_fraction`, keeping its aspect
+    ratio, and the centre is cut out, which is the same rule for a square below 384.
 
     Args:
-        image: `uint8` tensor of shape `(height, width, 3)`.
-        size: Height and width of the result, in pixels.
-        crop_fraction: The crop's share of the resized short side, in (0, 1].
+        image: `uint8` tensor of shape `(height, width, channels)`.
+        size: Height and width of the result, in pixels: one number for both, or two.
+        crop_fraction: The crop's share of the resized image, in (0, 1].
+        rounded: Whether the values are whole numbers from 0 to 255, as Pillow has them. Defaults to
+            `True`.
 
     Returns:
-        `float32` tensor of shape `(size, size, 3)`, whole numbers from 0 to 255.
+        `float32` tensor of shape `(height, width, channels)`, of whole numbers from 0 to 255 if
+        `rounded`.
     """
-    if size >= WARP_FROM:
-        return resize(image, size, size)
-    short_side = int(size / crop_fraction)
+    height, width = (size, size) if isinstance(size, int) else size
+    if height == width >= WARP_FROM:
+        return resize(image, height, width, rounded)
+    image = _covering(image, int(height / crop_fraction), int(width / crop_fraction), rounded)
+    full_height, full_width = _size(image)
+    top = tf.cast(tf.round((full_height - height) / 2), tf.int32)
+    left = tf.cast(tf.round((full_width - width) / 2), tf.int32)
+    crop = image[top : top + height, left : left + width]
+    return tf.ensure_shape(crop, (height, width, image.shape[-1]))
+
+
+def _covering(image, least_height, least_width, rounded):
+    """Resizes an image so that it just covers a size; its aspect ratio is kept."""
     height, width = _size(image)
-    # The long side is rounded down, as in torchvision.
-    image = resize(
+    # The other side is rounded down, as in torchvision.
+    by_height = least_height * width >= least_width * height
+    return resize(
         image,
-        tf.where(height <= width, short_side, short_side * height // width),
-        tf.where(height <= width, short_side * width // height, short_side),
+        tf.where(by_height, least_height, least_width * height // width),
+        tf.where(by_height, least_height * width // height, least_width),
+        rounded,
     )
-    height, width = _size(image)
-    top = tf.cast(tf.round((height - size) / 2), tf.int32)
-    left = tf.cast(tf.round((width - size) / 2), tf.int32)
-    return tf.ensure_shape(image[top : top + size, left : left + size], (size, size, 3))
 
 
 def draw_crop(
@@ -110,8 +125,10 @@ def random_flip(image: tf.Tensor, probability: float, seed: tf.Tensor) -> tf.Ten
     return tf.cond(flips, lambda: tf.reverse(image, [1]), lambda: image)
 
 
-def resize(image: tf.Tensor, height, width) -> tf.Tensor:
+def resize(image: tf.Tensor, height, width, rounded: bool = True) -> tf.Tensor:
     """Resizes as Pillow does with `BICUBIC`: antialiased, to whole numbers from 0 to 255.
+
+    Values that are no pixels' are left unrounded by `rounded=False`.
 
     Pillow rounds to 8 bits between its horizontal and its vertical pass. Done in one step the
     result differs by up to 9 of 255 where the filter overshoots; done likewise, by at most 1 in
@@ -119,22 +136,23 @@ def resize(image: tf.Tensor, height, width) -> tf.Tensor:
     the published networks were trained.
     """
     # In float32, since TensorFlow complains of transposing bytes on processors without AVX-512.
-    columns = _resize_rows(tf.transpose(tf.cast(image, tf.float32), (1, 0, 2)), width)
-    return _resize_rows(tf.transpose(columns, (1, 0, 2)), height)
+    columns = _resize_rows(tf.transpose(tf.cast(image, tf.float32), (1, 0, 2)), width, rounded)
+    return _resize_rows(tf.transpose(columns, (1, 0, 2)), height, rounded)
 
 
-def _resize_rows(image, height):
+def _resize_rows(image, height, rounded):
     """Resizes vertically.
 
     TensorFlow always resizes in both directions; a row is handed to it as one pixel of many
     channels, so that the horizontal one has nothing to do.
     """
-    _, width, channels = tf.unstack(tf.shape(image))
+    width, channels = tf.shape(image)[1], image.shape[-1]
     rows = tf.reshape(image, (1, -1, 1, width * channels))
     resized = tf.image.resize(rows, (height, 1), method="bicubic", antialias=True)
-    # Halves go up, as in Pillow; `tf.round` takes them to the even neighbour.
-    resized = tf.clip_by_value(tf.floor(resized + 0.5), 0.0, 255.0)
-    return tf.reshape(resized, (height, width, 3))
+    if rounded:
+        # Halves go up, as in Pillow; `tf.round` takes them to the even neighbour.
+        resized = tf.clip_by_value(tf.floor(resized + 0.5), 0.0, 255.0)
+    return tf.reshape(resized, (height, width, channels))
 
 
 def _size(image):

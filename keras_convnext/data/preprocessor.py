@@ -1,14 +1,14 @@
-"""Image files to what a classifier takes, as Pillow would prepare them."""
+"""Images to what a classifier takes, as Pillow would prepare them."""
 
 import dataclasses
-from pathlib import Path
+import operator
+from collections.abc import Iterable
 
 import numpy as np
-import tensorflow as tf
 
-from keras_convnext.data.decoding import FORMATS, decode_rgb
+from keras_convnext.data.pixels import CHANNELS_OF_FILES, Image, pixels_of
 from keras_convnext.data.preprocessing import evaluation_image
-from keras_convnext.errors import DataError
+from keras_convnext.errors import UserError
 from keras_convnext.weights.catalog import get_checkpoint
 
 
@@ -17,20 +17,45 @@ class Preprocessor:
     """The official evaluation transform: antialiased bicubic resizing, then the centre crop.
 
     Below 384 pixels the short side is resized to `int(image_size / crop_fraction)` and the centre
-    is cut out; from 384 on the whole image is resized without keeping its aspect ratio. Values stay
-    between 0 and 255, since the networks of this package normalise images themselves.
+    is cut out; from 384 on the whole image is resized without keeping its aspect ratio. For sizes
+    that are not square, which no published network has, the image is resized, keeping its aspect
+    ratio, until it just covers height and width over `crop_fraction`, and the centre is cut out,
+    whatever the size. Values stay between 0 and 255, since the networks of this package normalise
+    images themselves.
 
     Attributes:
-        image_size: Height and width of the result, in pixels.
-        crop_fraction: The centre crop's share of the resized short side, below 384 pixels.
+        image_size: Height and width of the result, in pixels: one number for both, or two.
+        crop_fraction: The centre crop's share of the resized image, in (0, 1]; of squares of 384
+            pixels and more nothing is cropped.
+        channels: 3 for RGB images; 1 for grey ones, made as Pillow does; for any other number
+            there are only arrays of as many channels, whose values are resized without rounding.
+
+    Raises:
+        UserError: If an attribute is out of range.
 
     Example:
         >>> preprocess = keras_convnext.Preprocessor.for_weights("convnext_tiny.fb_in1k")
         >>> images = np.stack([preprocess("cat.jpg"), preprocess("dog.png")])  # (2, 224, 224, 3)
     """
 
-    image_size: int
+    image_size: int | tuple[int, int]
     crop_fraction: float = 0.875
+    channels: int = 3
+
+    def __post_init__(self) -> None:
+        height, width = sides(self.image_size)
+        object.__setattr__(self, "image_size", height if height == width else (height, width))
+        if not 0 < self.crop_fraction <= 1:
+            raise UserError(
+                f"`crop_fraction` must be above 0 and at most 1. Received: {self.crop_fraction!r}."
+            )
+        if self.channels < 1:
+            raise UserError(f"`channels` must be at least 1. Received: {self.channels!r}.")
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """The shape of a prepared image, `(height, width, channels)`."""
+        return (*sides(self.image_size), self.channels)
 
     @classmethod
     def for_weights(cls, name: str) -> "Preprocessor":
@@ -45,27 +70,40 @@ class Preprocessor:
         checkpoint = get_checkpoint(name)
         return cls(checkpoint.image_size, checkpoint.crop_fraction)
 
-    def __call__(self, image: str | Path | np.ndarray) -> np.ndarray:
+    def __call__(self, image: Image) -> np.ndarray:
         """Prepares one image.
 
         Args:
-            image: Image file, or `uint8` array of shape `(height, width, 3)`.
+            image: An image file, its bytes, an image of Pillow's (which need not be installed), or
+                an array: `(height, width, 3)`, grey as `(height, width)` or `(height, width, 1)`,
+                or RGBA, whose transparency is dropped. Values from 0 to 255, as `uint8`, or as
+                floats or 32-bit integers, which are rounded; values from 0 to 1 are refused.
 
         Returns:
-            `float32` array of shape `(image_size, image_size, 3)`, whole numbers from 0 to 255.
+            `float32` array of shape `(height, width, channels)`, whole numbers from 0 to 255.
 
         Raises:
-            DataError: If the file is missing or is no image.
+            DataError: If a file is missing or is no image.
+            UserError: If it is nothing of the above, or an array of other values.
         """
-        if not isinstance(image, np.ndarray):
-            image = _read_image(Path(image))
-        return evaluation_image(image, self.image_size, self.crop_fraction).numpy()
+        pixels = pixels_of(image, self.channels)
+        rounded = self.channels in CHANNELS_OF_FILES
+        return evaluation_image(pixels, self.image_size, self.crop_fraction, rounded).numpy()
 
 
-def _read_image(path: Path) -> tf.Tensor:
+def sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Returns height and width, which may be given as one number.
+
+    Raises:
+        UserError: If they are no positive whole numbers.
+    """
     try:
-        return decode_rgb(tf.io.read_file(str(path)))
-    except tf.errors.NotFoundError:
-        raise DataError(f"There is no file {path}.") from None
-    except tf.errors.OpError:
-        raise DataError(f"{path} cannot be read as an image. Images may be {FORMATS}.") from None
+        height, width = map(operator.index, size if isinstance(size, Iterable) else (size, size))
+    except (TypeError, ValueError):
+        height = width = 0
+    if min(height, width) < 1:
+        raise UserError(
+            f"`image_size` must be a positive whole number of pixels, or two of them, height and "
+            f"width. Received: {size!r}."
+        )
+    return height, width

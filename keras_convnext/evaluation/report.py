@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_convnext.errors import MissingPackage
 from keras_convnext.evaluation.classification import Evaluation
+from keras_convnext.files import whole_directory
 
 MISTAKES_SHOWN = 24
 # With more classes than this, numbers in the matrix and names at its sides cannot be read.
@@ -25,23 +26,25 @@ def write_report(
     Without an evaluation there are the curves alone.
 
     Args:
-        directory: Where they go; it is made if it is not there.
+        directory: Where they go, a new or an empty directory; it has its name once all is written.
         metrics: The metrics of every epoch.
         evaluation: What the classifier made of the validation images; `None` if there are none.
         image: Gives a validation image by its number, `uint8` of shape `(height, width, 3)`.
 
     Raises:
         MissingPackage: If matplotlib is not installed.
+        WriteError: If they cannot be written, as on a full disk; nothing is left then.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     figures = {"curves": learning_curves(metrics)}
     if evaluation is not None and image is not None:
-        summary = json.dumps(evaluation.summary(), indent=2)
-        (directory / "evaluation.json").write_text(f"{summary}\n")
         figures["confusion_matrix"] = confusion_matrix(evaluation)
         figures["mistakes"] = mistakes(evaluation, image)
-    for name, figure in figures.items():
-        figure.savefig(directory / f"{name}.png", dpi=120)
+    with whole_directory(directory) as written:
+        if evaluation is not None:
+            summary = json.dumps(evaluation.summary(), indent=2)
+            (written / "evaluation.json").write_text(f"{summary}\n")
+        for name, figure in figures.items():
+            figure.savefig(written / f"{name}.png", dpi=120)
 
 
 def learning_curves(metrics: list[dict[str, float]]):

@@ -12,4 +12,5 @@ from keras_convnext.models.convnext import ConvNeXtXLarge as ConvNeXtXLarge
 from keras_convnext.models.convnext import create_model as create_model
 from keras_convnext.models.feature_pyramid import feature_pyramid as feature_pyramid
 from keras_convnext.models.from_weights import model_from_weights as model_from_weights
+from keras_convnext.models.outputs import is_multi_label as is_multi_label
 from keras_convnext.models.outputs import with_probabilities as with_probabilities

@@ -54,7 +54,7 @@ FORMATS = {
 
 
 def export(
-    source: str | Path | keras.Model,
+    source: str | Path | keras.Model | Predictor,
     path: str | Path | None = None,
     format: str = "saved_model",
     checkpoint: str = "last",
@@ -67,7 +67,9 @@ def export(
 
     Args:
         source: Directory of a run, name of a published checkpoint, a `.keras` file, or a functional
-            classifier of fixed image size.
+            classifier of fixed image size; or a `Predictor`, which brings the names of its classes
+            and, for a model of any size, the image size: `Predictor.of_model(model, class_names,
+            image_size)`.
         path: Where to. Defaults to `saved_model`, `model.onnx` or `model.xml` in a run's directory;
             required for anything else.
         format: `"saved_model"`, for TensorFlow Serving; `"onnx"`, one file for ONNX Runtime; or
@@ -87,13 +89,14 @@ def export(
         Where it was written.
 
     Raises:
-        UserError: If there is no such run, model or data, the place is taken, or a package is
-            missing; or if a run's own images are no longer as many, or of the classes, that they
-            were in training.
+        UserError: If there is no such run, model or data, the place is taken or cannot be written,
+            or a package is missing; or if a run's own images are no longer as many, or of the
+            classes, that they were in training. An export has its name only once it is complete.
 
     Example:
         >>> keras_convnext.export("runs/digits", "served/digits/1")
         >>> keras_convnext.export("runs/digits", "digits.xml", "openvino", precision="int8")
+        >>> keras_convnext.export(Predictor.of_model(model, ("cat", "dog")), "pets.onnx", "onnx")
     """
     refuse_split_alone(data, split)
     refuse_other_choice(on_bad_image)
@@ -107,10 +110,7 @@ def export(
     place = _place(chosen, run, path)
     # Before the model, which may have to be fetched, all else that can be refused.
     images = _calibration_split(run, data, split, on_bad_image) if precision == "int8" else None
-    if isinstance(source, keras.Model):
-        predictor = Predictor.of_model(source)
-    else:
-        predictor = Predictor.load(source, checkpoint)
+    predictor = _predictor(source, checkpoint)
     if images is None:
         chosen.write(predictor, place)
     else:
@@ -118,8 +118,16 @@ def export(
     return place
 
 
-def _run_of(source: str | Path | keras.Model) -> RunDirectory | None:
-    if isinstance(source, keras.Model) or not RunDirectory.is_run(source):
+def _predictor(source: str | Path | keras.Model | Predictor, checkpoint: str) -> Predictor:
+    if isinstance(source, Predictor):
+        return source
+    if isinstance(source, keras.Model):
+        return Predictor.of_model(source)
+    return Predictor.load(source, checkpoint)
+
+
+def _run_of(source: str | Path | keras.Model | Predictor) -> RunDirectory | None:
+    if isinstance(source, keras.Model | Predictor) or not RunDirectory.is_run(source):
         return None
     return RunDirectory.open(source)
 

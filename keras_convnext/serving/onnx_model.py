@@ -26,18 +26,21 @@ def write_onnx(
 ) -> None:
     """Writes a classifier as one ONNX file, for batches of any size.
 
-    It takes `images`, `float32` of shape `(batch, height, width, 3)` with values from 0 to 255, at
-    the classifier's size, and gives `probabilities`, `(batch, classes)`. The metadata has
-    `class_names`, `image_size` and `crop_fraction`, as JSON.
+    It takes `images`, `float32` of shape `(batch, height, width, channels)` with values from 0 to
+    255, at the classifier's size, and gives `probabilities`, `(batch, classes)`. The metadata has
+    `class_names`, `image_size` (one number, or height and width), `crop_fraction`, `channels` and
+    `multi_label`, as JSON.
 
     Args:
         predictor: The classifier and its classes.
         path: File to write.
-        calibration: For a network in 8-bit integers: prepared images, `(images, height, width, 3)`,
-            that choose their ranges. Defaults to `None`, for one in `float32`.
+        calibration: For a network in 8-bit integers: prepared images, `(images, height, width,
+            channels)`, that choose their ranges. Defaults to `None`, for one in `float32`.
 
     Raises:
         RunError: If the file is there already.
+        WriteError: If it cannot be written, as on a full disk; nothing is left then.
+        UserError: If PyTorch cannot export the network.
         MissingPackage: If PyTorch, ONNX or, for integers, NNCF is not installed.
     """
     path = Path(path)
@@ -46,7 +49,8 @@ def write_onnx(
         raise MissingPackage("PyTorch with onnx and onnxscript, which write ONNX,", "onnx")
     if calibration is not None:
         check_quantizable()
-    write_under("torch", _write, predictor, path, calibration=calibration)
+    with whole_file(path) as written:
+        write_under("torch", _write, predictor, written, calibration=calibration)
 
 
 def _write(predictor: Predictor, path: Path, calibration: np.ndarray | None = None) -> None:
@@ -56,8 +60,7 @@ def _write(predictor: Predictor, path: Path, calibration: np.ndarray | None = No
     if calibration is not None:
         network = quantized(network, INPUT, calibration)
     onnx.helper.set_model_props(network, predictor.metadata())
-    with whole_file(path) as written:
-        onnx.save(network, written)
+    onnx.save(network, path)
 
 
 def _exported(predictor: Predictor):
@@ -72,8 +75,8 @@ def _exported(predictor: Predictor):
         def forward(self, images):
             return self.classifier(images, training=False)
 
-    size = predictor.preprocessor.image_size
-    images = torch.zeros(2, size, size, 3)  # of one image PyTorch would take 1 to be fixed
+    # Of one image PyTorch would take 1 to be fixed.
+    images = torch.zeros(2, *predictor.preprocessor.image_shape)
     with warnings.catch_warnings(action="ignore"):  # about parts of PyTorch's own
         program: Any = torch.onnx.export(
             Network().eval(),

@@ -4,13 +4,14 @@ OpenVINO reads the graphs of TensorFlow; under other backends the classifier is 
 that runs TensorFlow.
 """
 
+import errno
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from keras_convnext.errors import MissingPackage
-from keras_convnext.files import refuse_taken, whole_file
+from keras_convnext.files import refuse_taken, whole_files
 from keras_convnext.serving.engine import INPUT, OUTPUT, for_an_engine
 from keras_convnext.serving.handover import write_under
 from keras_convnext.serving.predictor import Predictor
@@ -24,9 +25,10 @@ def write_openvino(
 ) -> None:
     """Writes a classifier as OpenVINO's `.xml` file, with its weights beside it as `.bin`.
 
-    It takes `images`, `float32` of shape `(batch, height, width, 3)` with values from 0 to 255, at
-    the classifier's size, and gives `probabilities`, `(batch, classes)`. Its `keras_convnext`
-    information has `class_names`, `image_size` and `crop_fraction`, as JSON.
+    It takes `images`, `float32` of shape `(batch, height, width, channels)` with values from 0 to
+    255, at the classifier's size, and gives `probabilities`, `(batch, classes)`. Its
+    `keras_convnext` information has `class_names`, `image_size` (one number, or height and width),
+    `crop_fraction`, `channels` and `multi_label`, as JSON.
 
     On CPUs that compute in bfloat16 OpenVINO does so by itself; compile the network with
     `{"INFERENCE_PRECISION_HINT": "f32"}` for the exact results.
@@ -34,21 +36,25 @@ def write_openvino(
     Args:
         predictor: The classifier and its classes.
         path: The `.xml` file to write.
-        calibration: For a network in 8-bit integers: prepared images, `(images, height, width, 3)`,
-            that choose their ranges. Defaults to `None`, for one in `float32`.
+        calibration: For a network in 8-bit integers: prepared images, `(images, height, width,
+            channels)`, that choose their ranges. Defaults to `None`, for one in `float32`.
 
     Raises:
         RunError: If either file is there already.
+        WriteError: If they cannot be written, as on a full disk; neither is left then.
+        UserError: If OpenVINO cannot convert the network.
         MissingPackage: If OpenVINO, TensorFlow or, for integers, NNCF is not installed.
     """
     path = Path(path)
-    for file in (path, path.with_suffix(".bin")):
+    weights = path.with_suffix(".bin")
+    for file in (path, weights):
         refuse_taken(file)
     if not all(map(find_spec, PACKAGES)):
         raise MissingPackage("OpenVINO, with TensorFlow whose graphs it reads,", "openvino")
     if calibration is not None:
         check_quantizable()
-    write_under("tensorflow", _write, predictor, path, calibration=calibration)
+    with whole_files(weights, path) as (_, written):  # engines open the .xml, which needs the .bin
+        write_under("tensorflow", _write, predictor, written, calibration=calibration)
 
 
 def _write(predictor: Predictor, path: Path, calibration: np.ndarray | None = None) -> None:
@@ -59,8 +65,12 @@ def _write(predictor: Predictor, path: Path, calibration: np.ndarray | None = No
         network = quantized(network, INPUT, calibration, exact=_means(network))
     for name, value in predictor.metadata().items():
         network.set_rt_info(value, ["keras_convnext", name])
-    with whole_file(path.with_suffix(".bin")) as weights, whole_file(path) as written:
-        openvino.serialize(network, written, weights)
+    try:
+        openvino.serialize(network, path, path.with_suffix(".bin"))
+    except RuntimeError as error:  # which does not say what was wrong
+        raise OSError(
+            errno.EIO, f"OpenVINO stopped writing ({error}), as where the disk is full"
+        ) from error
 
 
 def _converted(predictor: Predictor):
@@ -69,9 +79,9 @@ def _converted(predictor: Predictor):
     import tensorflow as tf
 
     classifier = for_an_engine(predictor.classifier)
-    size = predictor.preprocessor.image_size
+    images_spec = tf.TensorSpec((None, *predictor.preprocessor.image_shape), tf.float32, INPUT)
 
-    @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.float32, INPUT)])
+    @tf.function(input_signature=[images_spec])
     def serve(images):
         return {OUTPUT: classifier(images, training=False)}
 

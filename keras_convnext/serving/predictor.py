@@ -2,27 +2,37 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from keras_convnext import imagenet
-from keras_convnext.data.preprocessor import Preprocessor
-from keras_convnext.errors import RunError, UserError
+from keras_convnext.data.pixels import Image, each_image
+from keras_convnext.data.preprocessor import Preprocessor, sides
+from keras_convnext.data.wording import counted, shortened
+from keras_convnext.errors import DataError, RunError, UserError
 from keras_convnext.files import expanded
-from keras_convnext.models import model_from_weights, with_probabilities
+from keras_convnext.models import is_multi_label, model_from_weights, with_probabilities
+from keras_convnext.serving.batches import in_batches, predict_batch
 from keras_convnext.training.run_directory import RunDirectory
 from keras_convnext.weights.catalog import CHECKPOINTS, suggestion
 
-BATCH_SIZE = 32
+logger = logging.getLogger(__name__)
+
 RUN_STATES = ("last", "best", "best_ema")
+ON_BAD_IMAGE = ("error", "skip")
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """One class and how probable it is, from 0 to 1."""
+    """One class and how probable it is, from 0 to 1.
+
+    The probabilities of all classes add up to 1, unless the classifier is a multi-label one, whose
+    classes are independent of each other.
+    """
 
     label: str
     probability: float
@@ -33,14 +43,14 @@ class Predictor:
     """A classifier, the names of its classes, and how images reach its size.
 
     Attributes:
-        classifier: Model from images `(batch, size, size, 3)`, values from 0 to 255, to
-            probabilities `(batch, classes)`.
+        classifier: Model from images `(batch, height, width, channels)`, for RGB and grey values
+            from 0 to 255, to probabilities `(batch, classes)`.
         class_names: The names of the classes, in the order of the outputs.
         preprocessor: What brings images to the classifier's size.
 
     Example:
         >>> predictor = keras_convnext.Predictor.load("convnext_tiny.fb_in1k")
-        >>> predictor.predict(["cat.jpg"], top=1)
+        >>> predictor.predict("cat.jpg", top=1)
         [[Prediction(label='tabby', probability=0.61)]]
     """
 
@@ -89,70 +99,165 @@ class Predictor:
         cls,
         model: keras.Model,
         class_names: Sequence[str] | None = None,
-        image_size: int | None = None,
+        image_size: int | tuple[int, int] | None = None,
         crop_fraction: float = 0.875,
     ) -> "Predictor":
         """Returns the predictor of a model.
 
+        What the last layer is decides what its outputs mean:
+
+        - no activation: logits, of which softmax makes probabilities;
+        - softmax: the probabilities of classes of which an image has one;
+        - sigmoid: independent probabilities of classes of which an image may have several;
+        - a single output: the probability of the second of two classes, as with Keras's binary
+          labels, from a sigmoid, or as a logit if `class_names` names both classes. Without names
+          a single output that has no activation is refused: it may be a regression's.
+
         Args:
-            model: A functional classifier, giving logits or probabilities.
+            model: A functional or sequential classifier of one input, `(batch, height, width,
+                channels)`, giving logits or probabilities, `(batch, classes)`.
             class_names: The names of its classes. Defaults to their numbers.
-            image_size: Height and width in pixels. Defaults to that of the model's input.
-            crop_fraction: The centre crop's share of the resized image, below 384 pixels.
+            image_size: Height and width in pixels, one number for both or two. Defaults to those of
+                the model's input.
+            crop_fraction: The centre crop's share of the resized image; see `Preprocessor`.
 
         Raises:
-            UserError: If the names are not as many as the classes, or the model takes images that
-                are not square, or of any size while none is given.
+            UserError: If the names are not as many as the classes, what the model gives cannot be
+                told, or it takes no images, or those of any size while none is given.
+
+        Example:
+            >>> model = keras.Sequential([backbone, keras.layers.Dense(1)])
+            >>> Predictor.of_model(model, ("cat", "dog")).predict("rex.jpg")
+            [[Prediction(label='dog', probability=0.93), Prediction(label='cat', probability=0.07)]]
         """
-        classes = model.output_shape[-1]
-        names = tuple(class_names or map(str, range(classes)))
+        binary = class_names is not None and len(class_names) == 2
+        classifier = with_probabilities(model, binary)
+        classes = classifier.output_shape[-1]
+        names = tuple(map(str, range(classes) if class_names is None else class_names))
         if len(names) != classes:
+            single = " (a single output tells two apart)" if model.outputs[0].shape[-1] == 1 else ""
             raise UserError(
                 f"`class_names` must name every class of the model. "
-                f"Received {len(names)} names for {classes} classes."
+                f"Received {len(names)} names for {classes} classes{single}."
             )
-        height, width = model.input_shape[1:3]
-        if height != width:
+        shape = image_shape(classifier, image_size)
+        return cls(classifier, names, Preprocessor(shape[:2], crop_fraction, shape[2]))
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether the probabilities are independent, so that an image may have several classes."""
+        return is_multi_label(self.classifier)
+
+    def metadata(self) -> dict[str, str]:
+        """Returns what an exported network carries along: each value as JSON."""
+        values = {
+            "class_names": self.class_names,
+            **dataclasses.asdict(self.preprocessor),
+            "multi_label": self.multi_label,
+        }
+        return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
+
+    def predict(
+        self, images: Image | Iterable[Image], top: int = 5, on_bad_image: str = "error"
+    ) -> list[list[Prediction]]:
+        """Returns the most probable classes of every image, most probable first.
+
+        Of a multi-label classifier these are the classes most likely to be present, each with its
+        own probability; which are present is a matter of a threshold, such as 0.5.
+
+        Args:
+            images: One image or several: files' paths, files' bytes, images of Pillow's, or arrays
+                of shape `(height, width, channels)`; see `Preprocessor`. An array of shape `(batch,
+                height, width, channels)` is several. An iterable is read batch by batch, so it may
+                give more images than fit into memory.
+            top: How many classes; no more than there are.
+            on_bad_image: `"error"`, or `"skip"` to give no predictions, `[]`, for a file that is
+                missing or is no image, and to log how many there were.
+
+        Returns:
+            A list for every image, of one image too.
+
+        Raises:
+            DataError: If a file is missing or is no image.
+            UserError: If an image is nothing of the above, or `top` is less than 1.
+
+        Example:
+            >>> [[best]] = predictor.predict("cat.jpg", top=1)
+            >>> best.label
+            'tabby'
+        """
+        if top < 1:
+            raise UserError(f"`top` must be at least 1. Received: {top!r}.")
+        if on_bad_image not in ON_BAD_IMAGE:
             raise UserError(
-                f"{model.name!r} takes images of {height}x{width} pixels; only square ones can be "
-                f"prepared for a classifier."
+                f"`on_bad_image` must be one of {', '.join(ON_BAD_IMAGE)}. "
+                f"Received: {on_bad_image!r}."
             )
-        size = image_size or height
-        if size is None:
+        results: list[list[Prediction]] = []
+        faults: list[str] = []
+        for batch in in_batches(each_image(images)):
+            prepared = [self._prepared(image, on_bad_image, faults) for image in batch]
+            rows = self._ranked([image for image in prepared if image is not None], top)
+            results += [[] if image is None else next(rows) for image in prepared]
+        if faults:
+            left_out, total = counted(len(faults), "image"), len(results)
+            logger.warning("Left out %s of %d: %s", left_out, total, shortened(faults))
+        return results
+
+    def _prepared(self, image, on_bad_image, faults) -> np.ndarray | None:
+        try:
+            return self.preprocessor(image)
+        except DataError as error:
+            if on_bad_image == "error":
+                raise
+            faults.append(str(error))
+            return None
+
+    def _ranked(self, prepared, top) -> Iterator[list[Prediction]]:
+        """Gives the predictions for each of some prepared images."""
+        for row in predict_batch(self.classifier, prepared) if prepared else ():
+            best = np.argsort(-row, kind="stable")[:top]
+            yield [Prediction(self.class_names[i], float(row[i])) for i in best]
+
+
+def image_shape(
+    model: keras.Model, image_size: int | tuple[int, int] | None
+) -> tuple[int, int, int]:
+    """Returns the shape of one image that a model takes, `(height, width, channels)`.
+
+    Args:
+        model: A functional or sequential model.
+        image_size: Height and width where the model takes any, one number for both or two.
+
+    Raises:
+        UserError: If it takes no images, or `image_size` is missing or does not fit.
+    """
+    shape = model.input_shape
+    if not isinstance(shape, tuple) or len(shape) != 4 or shape[-1] is None:
+        raise UserError(
+            f"{model.name!r} must take images, one input of shape (batch, height, width, "
+            f"channels). Received: {shape}."
+        )
+    _, height, width, channels = shape
+    if height in (1, 3, 4) and channels > 4:
+        raise UserError(
+            f"{model.name!r} takes images with their channels first, {shape}; only models that "
+            f"take (batch, height, width, channels) can be used here."
+        )
+    if image_size is None:
+        if None in (height, width):
             raise UserError(
                 f"{model.name!r} takes images of any size, so the size to bring them to must be "
                 f"given: Predictor.of_model(model, image_size=...), in pixels."
             )
-        return cls(with_probabilities(model), names, Preprocessor(size, crop_fraction))
-
-    def metadata(self) -> dict[str, str]:
-        """Returns what an exported network carries along: each value as JSON."""
-        values = {"class_names": self.class_names, **dataclasses.asdict(self.preprocessor)}
-        return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
-
-    def predict(
-        self, images: Iterable[str | Path | np.ndarray], top: int = 5
-    ) -> list[list[Prediction]]:
-        """Returns the most probable classes of every image, most probable first.
-
-        Args:
-            images: Image files, or `uint8` arrays of shape `(height, width, 3)`.
-            top: How many classes; no more than there are.
-
-        Raises:
-            DataError: If a file is missing or is no image.
-        """
-        prepared = [self.preprocessor(image) for image in images]
-        if not prepared:
-            return []
-        probabilities = self.classifier.predict(
-            np.stack(prepared), batch_size=BATCH_SIZE, verbose=0
+        return height, width, channels
+    wanted = sides(image_size)
+    if wanted[0] != (height or wanted[0]) or wanted[1] != (width or wanted[1]):
+        raise UserError(
+            f"{model.name!r} takes images of {height or 'any'}x{width or 'any'} pixels, height by "
+            f"width. Received: image_size={image_size!r}."
         )
-        ranked = np.argsort(-probabilities, axis=-1)[:, :top]
-        return [
-            [Prediction(self.class_names[i], float(row[i])) for i in best]
-            for row, best in zip(probabilities, ranked, strict=True)
-        ]
+    return (*wanted, channels)
 
 
 def _load_model(path: Path) -> keras.Model:

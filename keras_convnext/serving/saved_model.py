@@ -5,66 +5,94 @@ machine it was traced on and PyTorch has none, so under these backends the class
 a `.keras` file, to a process of its own that runs TensorFlow.
 """
 
-import dataclasses
+import errno
+import json
 from importlib.util import find_spec
 from pathlib import Path
 
 import keras
+import tensorflow as tf
 
+from keras_convnext.data.decoding import decode_rgb
+from keras_convnext.data.pixels import CHANNELS_OF_FILES, in_channels
+from keras_convnext.data.preprocessing import evaluation_image
 from keras_convnext.errors import MissingPackage
-from keras_convnext.files import refuse_taken
+from keras_convnext.files import refuse_taken, whole_directory
 from keras_convnext.serving.handover import write_under
 from keras_convnext.serving.predictor import Predictor
 
 TOP = 5
+# TensorFlow's place for what is to be kept with a SavedModel and does not concern it.
+METADATA = Path("assets.extra/keras_convnext.json")
 
 
 def write_saved_model(predictor: Predictor, path: str | Path) -> None:
     """Writes a classifier as a SavedModel with two signatures, both for batches of any size.
 
-    `serving_default` takes `images`, `float32` of shape `(batch, height, width, 3)` with values
-    from 0 to 255, at the classifier's size, and gives `probabilities`, `(batch, classes)`.
+    `serving_default` takes `images`, `float32` of shape `(batch, height, width, channels)` with
+    values from 0 to 255, at the classifier's size, and gives `probabilities`, `(batch, classes)`.
     `serve_files` takes `files`, the bytes of image files, `(batch,)`; it resizes them as in
     evaluation and gives `probabilities` and the most probable `labels` and `scores`, `(batch, 5)`.
+    A network of other channels than 1 and 3, which files cannot have, goes without `serve_files`.
+
+    `assets.extra/keras_convnext.json` has `class_names`, `image_size` (one number, or height and
+    width), `crop_fraction`, `channels` and `multi_label`.
 
     Args:
         predictor: The classifier and its classes.
         path: Directory to write.
 
     Raises:
-        RunError: If the directory holds something already.
+        RunError: If there is something there already.
+        WriteError: If it cannot be written, as on a full disk; nothing is left then.
         MissingPackage: If TensorFlow is not installed.
     """
     path = Path(path)
     refuse_taken(path, "directory")
     if find_spec("tensorflow") is None:
         raise MissingPackage("TensorFlow, which writes a SavedModel,", "tensorflow")
-    write_under("tensorflow", _write, predictor, path)
+    with whole_directory(path) as written:
+        write_under("tensorflow", _write, predictor, written)
 
 
 def _write(predictor: Predictor, path: Path) -> None:
-    import tensorflow as tf
+    archive = keras.export.ExportArchive()
+    archive.track(predictor.classifier)
+    archive.add_endpoint("serving_default", _images_endpoint(predictor))
+    if predictor.preprocessor.channels in CHANNELS_OF_FILES:
+        archive.add_endpoint("serve_files", _files_endpoint(predictor))
+    try:
+        archive.write_out(str(path), verbose=False)
+    except tf.errors.OpError as error:  # `...: path; what was wrong [Op:SaveV2]`
+        reason = error.message.rpartition("; ")[2].partition(" [Op:")[0]
+        raise OSError(errno.EIO, reason) from error
+    metadata = {name: json.loads(value) for name, value in predictor.metadata().items()}
+    (path / METADATA).parent.mkdir()
+    (path / METADATA).write_text(json.dumps(metadata, ensure_ascii=False), encoding="utf-8")
 
-    from keras_convnext.data.decoding import decode_rgb
-    from keras_convnext.data.preprocessing import evaluation_image
 
-    size, crop_fraction = dataclasses.astuple(predictor.preprocessor)
-    names = tf.constant(predictor.class_names)
-    top = min(TOP, len(predictor.class_names))
+def _images_endpoint(predictor: Predictor):
+    spec = tf.TensorSpec((None, *predictor.preprocessor.image_shape), tf.float32, "images")
 
-    images_spec = tf.TensorSpec((None, size, size, 3), tf.float32, "images")
-    files_spec = tf.TensorSpec((None,), tf.string, "files")
-
-    def prepare(file):
-        return evaluation_image(decode_rgb(file), size, crop_fraction)
-
-    @tf.function(input_signature=[images_spec])
+    @tf.function(input_signature=[spec])
     def serve_images(images):
         return {"probabilities": predictor.classifier(images, training=False)}
 
-    @tf.function(input_signature=[files_spec])
+    return serve_images
+
+
+def _files_endpoint(predictor: Predictor):
+    preprocessor = predictor.preprocessor
+    names = tf.constant(predictor.class_names)
+    top = min(TOP, len(predictor.class_names))
+    one_image = tf.TensorSpec(preprocessor.image_shape, tf.float32)
+
+    def prepare(file):
+        image = in_channels(decode_rgb(file), preprocessor.channels)
+        return evaluation_image(image, preprocessor.image_size, preprocessor.crop_fraction)
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "files")])
     def serve_files(files):
-        one_image = tf.TensorSpec((size, size, 3), tf.float32)
         images = tf.map_fn(prepare, files, fn_output_signature=one_image)
         probabilities = predictor.classifier(images, training=False)
         scores, classes = tf.math.top_k(probabilities, top)
@@ -74,8 +102,4 @@ def _write(predictor: Predictor, path: Path) -> None:
             "scores": scores,
         }
 
-    archive = keras.export.ExportArchive()
-    archive.track(predictor.classifier)
-    archive.add_endpoint("serving_default", serve_images)
-    archive.add_endpoint("serve_files", serve_files)
-    archive.write_out(str(path), verbose=False)
+    return serve_files

@@ -7,7 +7,7 @@ from sklearn.datasets import load_sample_image
 
 import keras_convnext
 from keras_convnext import Preprocessor
-from keras_convnext.errors import DataError, WeightsError
+from keras_convnext.errors import DataError, UserError, WeightsError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -47,6 +47,57 @@ def test_photographs_are_prepared_as_by_torchvision(name):
         difference = np.abs(ours - theirs)
         assert difference.max() <= 1
         assert difference.mean() <= 0.1
+
+
+@pytest.mark.backend_free
+@pytest.mark.parametrize("size", [(64, 96), (96, 64), (50, 400)])
+@pytest.mark.parametrize("crop_fraction", [0.875, 1.0])
+def test_sizes_that_are_not_square_are_covered_and_cut(size, crop_fraction):
+    """By Pillow: the smallest image of the same aspect ratio that covers size / crop_fraction."""
+    height, width = size
+    for image in photographs():
+        least = [int(side / crop_fraction) for side in size]
+        scale = max(least[0] / image.shape[0], least[1] / image.shape[1])
+        full = [max(a, int(scale * b + 1e-9)) for a, b in zip(least, image.shape[:2], strict=True)]
+        resized = Image.fromarray(image).resize(full[::-1], Image.Resampling.BICUBIC)
+        top, left = round((full[0] - height) / 2), round((full[1] - width) / 2)
+        expected = np.asarray(resized.crop((left, top, left + width, top + height))).astype(int)
+        found = Preprocessor(size, crop_fraction)(image)
+        assert found.shape == (height, width, 3)
+        assert np.abs(found - expected).max() <= 1
+
+
+@pytest.mark.backend_free
+def test_a_square_may_be_given_by_both_sides():
+    assert Preprocessor((64, np.int64(64))) == Preprocessor(64)
+    assert Preprocessor([32, 48]).image_shape == (32, 48, 3)
+    assert hash(Preprocessor([32, 48])) == hash(Preprocessor((32, 48)))
+
+
+@pytest.mark.backend_free
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((0,), "`image_size` must be a positive whole number.*Received: 0"),
+        (((64, 64, 3),), r"`image_size` must be .*Received: \(64, 64, 3\)"),
+        (("64",), "`image_size` must be"),
+        ((64, 1.5), "`crop_fraction` must be above 0 and at most 1. Received: 1.5"),
+        ((64, 0.0), "`crop_fraction` must be above 0"),
+        ((64, 1.0, 0), "`channels` must be at least 1. Received: 0"),
+    ],
+)
+def test_a_transform_that_cannot_be_is_refused(arguments, sentence):
+    with pytest.raises(UserError, match=sentence):
+        Preprocessor(*arguments)
+
+
+@pytest.mark.backend_free
+def test_values_that_are_no_pixels_are_resized_without_rounding():
+    bands = np.random.default_rng(0).uniform(-0.5, 0.5, (40, 60, 5)) + 3000
+    found = Preprocessor(16, 1.0, channels=5)(bands)
+    assert found.shape == (16, 16, 5)
+    assert 2999 < found.min() < found.max() < 3001
+    assert np.abs(found - np.round(found)).max() > 0.01
 
 
 @pytest.mark.backend_free

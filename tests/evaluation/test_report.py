@@ -1,4 +1,6 @@
+import errno
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from PIL import Image
 from keras_convnext.errors import MissingPackage
 from keras_convnext.evaluation.classification import Evaluation
 from keras_convnext.evaluation.report import write_report
+from keras_convnext.files import WriteError
 
 pytestmark = pytest.mark.backend_free
 
@@ -50,6 +53,17 @@ def test_pictures_are_drawn(tmp_path, classes, mistakes):
         assert np.ptp(pixels[..., :3]) > 100, f"{name} is blank"
     written = json.loads((tmp_path / "new/report/evaluation.json").read_text())
     assert written == evaluation.summary()
+
+
+def test_a_report_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+    def full(self, path, **_):
+        Path(path).write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    with pytest.raises(WriteError, match="report cannot be written: No space left on device"):
+        report(tmp_path / "report", evaluation_of(2, 4, 1))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_more_mistakes_are_drawn_than_fit(tmp_path):

@@ -64,6 +64,28 @@ def test_int8_keeps_the_accuracy_of_a_trained_run(trained, tmp_path):
 
 
 @pytest.fixture
+def written(monkeypatch):
+    """The predictors that were to be written as ONNX."""
+    seen = []
+
+    def write(predictor, path):
+        seen.append(predictor)
+
+    monkeypatch.setitem(FORMATS, "onnx", dataclasses.replace(FORMATS["onnx"], write=write))
+    return seen
+
+
+def test_a_predictor_is_exported_with_its_names_and_its_size(tmp_path, written):
+    inputs = keras.Input((None, None, 3))
+    outputs = keras.layers.Dense(1)(keras.layers.GlobalAveragePooling2D()(inputs))
+    predictor = Predictor.of_model(keras.Model(inputs, outputs), ("cat", "dog"), (24, 32))
+    export(predictor, tmp_path / "model.onnx", "onnx")
+    assert written == [predictor]
+    with pytest.raises(UserError, match="needs `path`"):
+        export(predictor, format="onnx")
+
+
+@pytest.fixture
 def calibration(monkeypatch):
     """The images that a network was to be quantized by, in the place of a network in integers."""
     seen = []

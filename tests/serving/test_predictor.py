@@ -1,3 +1,5 @@
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -71,11 +73,165 @@ def test_a_model_for_any_size_needs_one():
     assert len(predictor.predict([np.zeros((50, 40, 3), "uint8")])[0]) == 2
 
 
+def pooled(shape, *tail):
+    """A small network that is no ConvNeXt, which takes 1 ms."""
+    inputs = keras.Input(shape)
+    outputs = keras.layers.GlobalAveragePooling2D()(inputs)
+    for layer in tail:
+        outputs = layer(outputs)
+    return keras.Model(inputs, outputs, name="pooled")
+
+
 @pytest.mark.backend_free
-def test_a_model_for_images_that_are_not_square_is_refused():
-    model = ConvNeXt((1,), (8,), input_shape=(24, 32, 3), classes=2)
-    with pytest.raises(UserError, match="takes images of 24x32 pixels; only square ones"):
-        Predictor.of_model(model)
+def test_an_image_reaches_a_size_that_is_not_square():
+    predictor = Predictor.of_model(pooled((24, 40, 3), keras.layers.Dense(2)))
+    assert predictor.preprocessor == Preprocessor((24, 40))
+    assert len(predictor.predict(np.zeros((50, 40, 3), "uint8"))[0]) == 2
+    half = pooled((None, 40, 3), keras.layers.Dense(2))
+    assert Predictor.of_model(half, image_size=(24, 40)).preprocessor == Preprocessor((24, 40))
+
+
+@pytest.mark.backend_free
+@pytest.mark.parametrize(
+    ("shape", "image_size", "sentence"),
+    [
+        ((None, 40, 3), None, "takes images of any size"),
+        ((None, 40, 3), 24, "takes images of anyx40 pixels.*Received: image_size=24"),
+        ((16, 16, 3), 20, "takes images of 16x16 pixels.*Received: image_size=20"),
+        ((None, None, 3), (1, 2, 3), r"positive whole number of pixels, or two of them"),
+        ((None, None, 3), 24.5, "positive whole number of pixels"),
+        ((3, 16, 16), None, "takes images with their channels first"),
+        ((5, 16, 16, 3), None, r"must take images, one input of shape \(batch, height, width"),
+        ((16, 16, None), None, r"must take images, one input of shape"),
+    ],
+)
+def test_a_model_whose_images_are_of_another_shape_is_refused(shape, image_size, sentence):
+    inputs = keras.Input(shape)
+    flat = keras.layers.Lambda(lambda x: x[:, :2, 0, 0] if len(shape) == 3 else x[:, :2, 0, 0, 0])
+    outputs = keras.layers.Activation("softmax")(keras.layers.Reshape((2,))(flat(inputs)))
+    with pytest.raises(UserError, match=sentence):
+        Predictor.of_model(keras.Model(inputs, outputs), image_size=image_size)
+
+
+def test_a_single_logit_is_the_second_class(pictures):
+    model = pooled((16, 16, 3), keras.layers.Rescaling(1 / 50, -2.5), keras.layers.Dense(1))
+    predictor = Predictor.of_model(model, ("cat", "dog"))
+    prepared = np.stack([predictor.preprocessor(path) for path in pictures])
+    dog = 1 / (1 + np.exp(-model.predict_on_batch(prepared)[:, 0]))
+    assert dog.std() > 0.01
+    for best, probability in zip(predictor.predict(pictures), dog, strict=True):
+        found = {one.label: one.probability for one in best}
+        assert found == pytest.approx({"dog": probability, "cat": 1 - probability}, abs=1e-5)
+        assert best[0].probability >= 0.5
+    assert not predictor.multi_label
+    assert json.loads(predictor.metadata()["multi_label"]) is False
+
+
+@pytest.mark.backend_free
+def test_a_single_output_needs_both_names():
+    sigmoid = pooled((16, 16, 3), keras.layers.Dense(1, "sigmoid"))
+    assert Predictor.of_model(sigmoid).class_names == ("0", "1")
+    with pytest.raises(UserError, match=r"Received 1 names for 2 classes \(a single output tells"):
+        Predictor.of_model(sigmoid, ("dog",))
+    for names in (None, ("price",), ("a", "b", "c")):
+        with pytest.raises(UserError, match="may be a logit or the value of a regression"):
+            Predictor.of_model(pooled((16, 16, 3), keras.layers.Dense(1)), names)
+
+
+def test_labels_of_a_sigmoid_have_their_own_probabilities(pictures):
+    tail = keras.layers.Rescaling(1 / 50, -2.5), keras.layers.Dense(4, "sigmoid")
+    model = pooled((16, 16, 3), *tail)
+    predictor = Predictor.of_model(model, ("sea", "sun", "sky", "sand"))
+    prepared = np.stack([predictor.preprocessor(path) for path in pictures])
+    for best, row in zip(
+        predictor.predict(pictures, top=3), model.predict_on_batch(prepared), strict=True
+    ):
+        order = np.argsort(-row)[:3]
+        assert [one.label for one in best] == [predictor.class_names[i] for i in order]
+        np.testing.assert_allclose([one.probability for one in best], row[order], rtol=1e-5)
+    assert predictor.multi_label
+    assert json.loads(predictor.metadata()["multi_label"]) is True
+
+
+@pytest.mark.backend_free
+@pytest.mark.parametrize("channels", [2, 200])
+def test_networks_of_other_channels_take_arrays(channels):
+    model = pooled((16, 16, channels), keras.layers.Dense(2, "softmax"))
+    predictor = Predictor.of_model(model)
+    array = np.random.default_rng(0).normal(0, 1e-2, (16, 16, channels))
+    expected = model.predict_on_batch(Preprocessor(16, 0.875, channels)(array)[np.newaxis])
+    found = {one.label: one.probability for one in predictor.predict(array)[0]}
+    np.testing.assert_allclose([found["0"], found["1"]], expected[0], rtol=1e-5)
+    with pytest.raises(UserError, match=f"of {channels} channels, and image files can be turned"):
+        predictor.predict("a.jpg")
+
+
+@pytest.mark.backend_free
+def test_one_image_has_a_list_of_its_own(model, pictures):
+    predictor = Predictor.of_model(model, NAMES)
+    pixels = np.asarray(Image.open(pictures[1]))
+    expected = predictor.predict([pictures[1]])
+    for one in (
+        pictures[1],
+        str(pictures[1]),
+        pictures[1].read_bytes(),
+        pixels,
+        pixels[np.newaxis],
+    ):
+        assert predictor.predict(one) == expected
+    assert predictor.predict(Image.open(pictures[1])) == expected
+
+
+@pytest.mark.backend_free
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"images": None}, "Images must be one image, a list of images, or.*Received: NoneType"),
+        ({"images": [3]}, "An image must be a file's path.*Received: int"),
+        ({"images": [], "top": 0}, "`top` must be at least 1. Received: 0"),
+        ({"images": [], "on_bad_image": "ignore"}, "must be one of error, skip. Rec.*'ignore'"),
+    ],
+)
+def test_what_cannot_be_predicted_is_refused(model, arguments, sentence):
+    with pytest.raises(UserError, match=sentence):
+        Predictor.of_model(model).predict(**arguments)
+
+
+@pytest.mark.backend_free
+def test_bad_files_can_be_skipped_and_are_counted(model, pictures, tmp_path, caplog):
+    (tmp_path / "page.jpg").write_text("<html>")
+    predictor = Predictor.of_model(model, NAMES)
+    images = [tmp_path / "page.jpg", *pictures[:2], tmp_path / "none.png", pictures[2]]
+    found = predictor.predict(images, on_bad_image="skip")
+    first, second, third = predictor.predict(pictures)
+    assert found == [[], first, second, [], third]
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith("Left out 2 images of 5: ")
+    assert "page.jpg cannot be read as an image" in message and "no file" in message
+    assert predictor.predict(images[0], on_bad_image="skip") == [[]]
+    # What is wrong with the call and not with a file is no reason to skip.
+    with pytest.raises(UserError, match="Received an image of shape"):
+        predictor.predict([np.zeros((4, 4, 7), "uint8")], on_bad_image="skip")
+
+
+@pytest.mark.backend_free
+def test_images_are_read_batch_by_batch(monkeypatch):
+    predictor = Predictor.of_model(pooled((16, 16, 3), keras.layers.Dense(2)))
+    read, read_before = [], []
+
+    def images():
+        for number in range(80):
+            read.append(number)
+            yield np.full((16, 16, 3), number, "uint8")
+
+    predict = predictor.classifier.predict_on_batch
+    monkeypatch.setattr(
+        predictor.classifier,
+        "predict_on_batch",
+        lambda batch: read_before.append(len(read)) or predict(batch),
+    )
+    assert len(predictor.predict(images())) == 80
+    assert read_before == [32, 64, 80]
 
 
 @pytest.mark.backend_free

@@ -10,7 +10,7 @@ import pytest
 
 from keras_convnext import Predictor
 from keras_convnext.errors import MissingPackage, RunError
-from keras_convnext.serving import handover, saved_model
+from keras_convnext.serving import saved_model
 from keras_convnext.serving.saved_model import write_saved_model
 
 SIZE, CLASSES = 16, 7
@@ -145,15 +145,4 @@ def test_what_is_there_is_not_replaced(predictor, tmp_path, kind):
 def test_tensorflow_is_asked_for_where_it_is_missing(predictor, tmp_path, monkeypatch):
     monkeypatch.setattr(saved_model, "find_spec", lambda name: None)
     with pytest.raises(MissingPackage, match=r"TensorFlow.*\[tensorflow\]"):
-        write_saved_model(predictor, tmp_path / "model")
-
-
-@pytest.mark.backend_free
-def test_what_goes_wrong_in_the_other_process_is_told(predictor, tmp_path, monkeypatch):
-    failed = subprocess.CompletedProcess([], 1, stdout="", stderr="Traceback: out of memory")
-    monkeypatch.setattr(handover.keras.backend, "backend", lambda: "torch")
-    monkeypatch.setattr(handover.subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(
-        RuntimeError, match=r"(?s)writes model under the tensorflow backend failed:.*out of memory"
-    ):
         write_saved_model(predictor, tmp_path / "model")
