@@ -4,6 +4,7 @@ from keras_convnext.kernels.depthwise_conv2d import depthwise_conv2d as depthwis
 from keras_convnext.kernels.depthwise_conv2d import (
     fastest_depthwise_conv2d as fastest_depthwise_conv2d,
 )
+from keras_convnext.kernels.draws import repeatable_draws as repeatable_draws
 from keras_convnext.kernels.layer_norm import fastest_layer_norm as fastest_layer_norm
 from keras_convnext.kernels.layer_norm import layer_norm as layer_norm
 from keras_convnext.kernels.norm_mlp import fastest_norm_mlp as fastest_norm_mlp

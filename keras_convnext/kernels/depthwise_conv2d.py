@@ -5,6 +5,7 @@ from collections.abc import Callable
 from keras import ops
 
 from keras_convnext.kernels.choice import fastest
+from keras_convnext.kernels.shapes import check_depthwise_conv2d
 
 # Where gradients are worked out image by image, in smaller ones the calls would cost more than is
 # saved.
@@ -22,9 +23,13 @@ def depthwise_conv2d(inputs, kernel, bias=None, training: bool = False):
 
     Returns:
         Tensor of the shape of `inputs`.
+
+    Raises:
+        ValueError: If the shapes do not fit each other.
     """
     inputs, kernel = ops.convert_to_tensor(inputs), ops.convert_to_tensor(kernel)
     bias = None if bias is None else ops.convert_to_tensor(bias)
+    check_depthwise_conv2d(inputs, kernel, bias)
     return fastest_depthwise_conv2d(kernel.shape[0])(inputs, kernel, bias, training)
 
 

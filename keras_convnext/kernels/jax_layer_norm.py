@@ -9,18 +9,22 @@ from keras_convnext.kernels.jax_scheduling import zero_known_after
 from keras_convnext.kernels.jax_sums import exact, mean_of_channels, sum_of_rows
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def layer_norm(inputs, gamma, beta, epsilon: float, training: bool = False):
     """Same arguments and result as `kernels.layer_norm.reference`."""
-    return _forward(inputs, gamma, beta, epsilon, training)[0]
+    return _layer_norm(inputs, gamma, beta, epsilon)
 
 
-def _forward(inputs, gamma, beta, epsilon, training):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _layer_norm(inputs, gamma, beta, epsilon):
+    return _forward(inputs, gamma, beta, epsilon)[0]
+
+
+def _forward(inputs, gamma, beta, epsilon):
     statistics = statistics_of(inputs, epsilon)
     return scale_and_shift(inputs, statistics, gamma, beta), (inputs, statistics, gamma, beta)
 
 
-def _backward(epsilon, training, saved, output_gradient):
+def _backward(epsilon, saved, output_gradient):
     inputs, statistics, gamma, beta = saved
     statistics += zero_known_after(output_gradient)
     return layer_norm_gradients(inputs, statistics, gamma, beta, output_gradient)
@@ -62,4 +66,4 @@ def _normalized(inputs, statistics):
     return (inputs.astype(statistics.dtype) - statistics[..., :1]) * statistics[..., 1:]
 
 
-layer_norm.defvjp(_forward, _backward)
+_layer_norm.defvjp(_forward, _backward)

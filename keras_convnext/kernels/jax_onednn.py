@@ -26,7 +26,11 @@ def matmul(a, b, bias=None, transpose_a: bool = False, transpose_b: bool = False
         transpose_a: Whether `a` lies by columns.
         transpose_b: Whether `b` lies by columns.
         gelu: Whether GELU is taken; needs a bias.
+
+    Raises:
+        ValueError: If the shapes or the dtypes do not fit: oneDNN would end the process.
     """
+    _check_matmul(a, b, bias, transpose_a, transpose_b)
     shape = a.shape[1 if transpose_a else 0], b.shape[0 if transpose_b else 1]
     settings: dict = {"transpose_a": transpose_a, "transpose_b": transpose_b}
     if bias is None:
@@ -34,6 +38,19 @@ def matmul(a, b, bias=None, transpose_a: bool = False, transpose_b: bool = False
     settings["fusions"] = {"ops": ["BIAS", "GELU_ERF"] if gelu else ["BIAS"]}
     row = bias[jnp.newaxis]
     return _call(MATMUL, {"onednn_matmul_config": settings}, shape, _matmul, a, b, row)
+
+
+def _check_matmul(a, b, bias, transpose_a, transpose_b):
+    inner, columns = (-1, 0) if transpose_b else (0, -1)
+    fits = a.ndim == b.ndim == 2 and a.shape[0 if transpose_a else 1] == b.shape[inner]
+    fits = fits and (bias is None or bias.shape == (b.shape[columns],))
+    if not fits or not _dtypes_are_one(a, b, bias):
+        transposed = f"transpose_a={transpose_a}, transpose_b={transpose_b}"
+        raise ValueError(
+            f"A product takes two matrices that share their inner side, a bias with a value for "
+            f"each column of the result, and one dtype for all. Received: {_described(a, b, bias)} "
+            f"({transposed})."
+        )
 
 
 def _matmul(config, a, b, *bias):
@@ -56,7 +73,11 @@ def depthwise_convolution(inputs, kernel, bias=None, padding: tuple[int, int] = 
         kernel: Array of shape `(rows, columns, 1, channels)`.
         bias: Array of shape `(channels,)`, or `None`.
         padding: Rows and columns of zeros on each side.
+
+    Raises:
+        ValueError: If the shapes or the dtypes do not fit: oneDNN would end the process.
     """
+    _check_convolution(inputs, kernel, bias, padding)
     batch, *size, channels = inputs.shape
     sides = (side + 2 * pad for side, pad in zip(size, padding, strict=True))
     size = [side - taps + 1 for side, taps in zip(sides, kernel.shape[:2], strict=True)]
@@ -83,6 +104,21 @@ def depthwise_convolution(inputs, kernel, bias=None, padding: tuple[int, int] = 
     return _call(CONVOLUTION, config, shape, _convolution, inputs, kernel, *biases)
 
 
+def _check_convolution(inputs, kernel, bias, padding):
+    fits = inputs.ndim == kernel.ndim == 4 and kernel.shape[2:] == (1, inputs.shape[-1])
+    fits = fits and (bias is None or bias.shape == inputs.shape[-1:])
+    # The kernel must lie within the padded image, or the result would have no pixels.
+    sides = zip(inputs.shape[1:3], padding, kernel.shape[:2], strict=True)
+    fits = fits and all(side + 2 * pad >= taps for side, pad, taps in sides)
+    if not fits or not _dtypes_are_one(inputs, kernel, bias):
+        raise ValueError(
+            f"A depthwise convolution takes inputs of shape (batch, height, width, channels), a "
+            f"kernel of shape (rows, columns, 1, channels) no larger than the padded inputs, a "
+            f"bias of shape (channels,), and one dtype for all. "
+            f"Received: {_described(inputs, kernel, bias)} (padding={padding})."
+        )
+
+
 def _convolution(config, inputs, kernel, *bias):
     """The same by XLA."""
     rows, columns = config["onednn_conv_config"]["window"]["pad_left"]
@@ -95,6 +131,14 @@ def _convolution(config, inputs, kernel, *bias):
         feature_group_count=inputs.shape[-1],
     )
     return outputs + bias[0] if bias else outputs
+
+
+def _dtypes_are_one(*operands) -> bool:
+    return len({operand.dtype for operand in operands if operand is not None}) == 1
+
+
+def _described(*operands) -> str:
+    return ", ".join(f"{x.dtype}{list(x.shape)}" for x in operands if x is not None)
 
 
 _onednn = Primitive("onednn")

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_convnext.kernels.choice import fastest
+from keras_convnext.kernels.shapes import check_layer_norm
 
 
 def layer_norm(
@@ -25,8 +26,13 @@ def layer_norm(
 
     Returns:
         Tensor of the shape of `inputs`, of the layer's compute dtype.
+
+    Raises:
+        ValueError: If the inputs do not have the layer's channels.
     """
-    kernel = kernel or fastest_layer_norm()
+    if kernel is None:
+        check_layer_norm(inputs, layer.gamma, layer.beta)
+        kernel = fastest_layer_norm()
     if kernel is reference:
         return layer(inputs)
     weights = (ops.convert_to_tensor(weight) for weight in (layer.gamma, layer.beta))

@@ -13,6 +13,7 @@ from keras import ops
 from keras.src.backend import AutocastScope
 
 from keras_convnext.kernels.choice import fastest
+from keras_convnext.kernels.shapes import check_norm_mlp
 
 
 def norm_mlp(
@@ -39,9 +40,14 @@ def norm_mlp(
             that traces `call` should not meet the choice. `None` asks now.
 
     Returns:
-        Tensor of shape `(..., units of the second layer)`.
+        Tensor of the shape of `inputs`.
+
+    Raises:
+        ValueError: If the inputs do not have the layers' channels.
     """
-    kernel = kernel or fastest_norm_mlp()
+    if kernel is None:
+        _check_layers(norm, first, second, layer_scale, inputs)
+        kernel = fastest_norm_mlp()
     if kernel is reference or first.quantization_mode or second.quantization_mode:
         outputs = second(ops.gelu(first(norm(inputs)), approximate=False))
         return outputs if layer_scale is None else layer_scale(outputs)
@@ -50,6 +56,14 @@ def norm_mlp(
         tensors = [ops.convert_to_tensor(weight) for weight in weights]
         scale = None if layer_scale is None else ops.convert_to_tensor(layer_scale.gamma)
     return kernel(inputs, *tensors, scale, norm.epsilon, training)
+
+
+def _check_layers(norm, first, second, layer_scale, inputs):
+    if first.quantization_mode or second.quantization_mode:
+        return  # their kernels are packed, and they check for themselves
+    weights = [norm.gamma, norm.beta, first.kernel, first.bias, second.kernel, second.bias]
+    weights.append(None if layer_scale is None else layer_scale.gamma)
+    check_norm_mlp(inputs, *weights)
 
 
 def fastest_norm_mlp() -> Callable:

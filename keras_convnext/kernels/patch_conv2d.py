@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_convnext.kernels.choice import fastest
+from keras_convnext.kernels.shapes import check_image_size, check_patch_conv2d
 
 
 def patch_conv2d(
@@ -22,8 +23,14 @@ def patch_conv2d(
 
     Returns:
         Tensor of shape `(batch, height // side, width // side, filters)`.
+
+    Raises:
+        ValueError: If the inputs do not have the layer's channels, or are smaller than a patch.
     """
-    kernel = kernel or fastest_patch_conv2d()
+    if kernel is None:
+        check_patch_conv2d(inputs, layer.kernel, layer.bias)
+        kernel = fastest_patch_conv2d()
+    check_image_size(inputs, layer.kernel_size[0])
     if kernel is reference:
         return layer(inputs)
     return kernel(inputs, *map(ops.convert_to_tensor, (layer.kernel, layer.bias)), training)

@@ -11,6 +11,8 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from keras_convnext.kernels.shapes import wrong_gradient
+
 
 def adamw(update, rate, betas, epsilon: float) -> Callable:
     """Same arguments and result as `torch_adamw.adamw`."""
@@ -35,6 +37,8 @@ def adamw(update, rate, betas, epsilon: float) -> Callable:
         }
 
     def move(weight, gradient, mean, square, greatest, scale: float, decay: float) -> None:
+        if not gradient.shape.is_compatible_with(weight.shape):  # before anything is changed
+            raise wrong_gradient(gradient, weight)
         dtype = gradient.dtype
         if decay:
             weight.assign_sub(weight * scaled(scale * decay, dtype))

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import torch
 
+from keras_convnext.kernels.shapes import wrong_gradient
+
 
 def adamw(update, rate, betas, epsilon: float) -> Callable:
     """Returns the function that moves a weight and its averages in place, in one step.
@@ -27,6 +29,8 @@ def adamw(update, rate, betas, epsilon: float) -> Callable:
 
     @torch.no_grad()
     def move(weight, gradient, mean, square, greatest, scale: float, decay: float) -> None:
+        if gradient.shape != weight.value.shape:  # the operation would read past its end
+            raise wrong_gradient(gradient, weight)
         torch._fused_adamw_(
             [weight.value],
             # The operation goes through memory as it lies, so all must lie in the same order.

@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import conv2d
 
 from keras_convnext.kernels.depthwise_conv2d import LEAST_VALUES_OF_AN_IMAGE, reference
-from keras_convnext.kernels.torch_gradients import differentiable_gradients
+from keras_convnext.kernels.torch_gradients import differentiable_gradients, plain_operations_needed
 
 
 def depthwise_conv2d(inputs, kernel, bias=None, training: bool = False):
@@ -21,7 +21,8 @@ def depthwise_conv2d(inputs, kernel, bias=None, training: bool = False):
     # Permuting moves no data: what PyTorch sees is a tensor in its channels-last memory format.
     inputs, kernel = inputs.permute(0, 3, 1, 2), kernel.permute(2, 3, 0, 1)
     large = inputs[:1].numel() >= LEAST_VALUES_OF_AN_IMAGE
-    if torch.is_grad_enabled() and large and inputs.device.type == "cpu":
+    by_hand = large and inputs.device.type == "cpu" and not plain_operations_needed()
+    if torch.is_grad_enabled() and by_hand:
         outputs = _WithOwnGradients.apply(inputs, kernel, bias)
     else:
         outputs = _convolve(inputs, kernel, bias)

@@ -21,7 +21,7 @@ from torch.nn.functional import gelu, linear
 from torch.nn.functional import layer_norm as torch_layer_norm
 
 from keras_convnext.kernels.norm_mlp import keeps_unscaled
-from keras_convnext.kernels.torch_gradients import differentiable_gradients
+from keras_convnext.kernels.torch_gradients import differentiable_gradients, plain_operations_needed
 from keras_convnext.kernels.torch_product import product
 
 BYTES_OF_HIDDEN_UNITS = 8 * 2**20  # in a part
@@ -42,7 +42,7 @@ def norm_mlp(
     """Same arguments and result as `kernels.norm_mlp.reference`."""
     weights = (gamma, beta, kernel_1, bias_1, kernel_2, bias_2)
     arguments = (inputs, *(weight.to(inputs.dtype) for weight in weights), scale, epsilon)
-    if torch.compiler.is_compiling():  # it finds all of this by itself
+    if plain_operations_needed():
         return _differentiable(*arguments)
     if training:
         return _WithOwnGradients.apply(*arguments)
@@ -89,8 +89,9 @@ class _WithOwnGradients(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, output_gradient):
-        arguments, statistics = (*ctx.saved_tensors[:8], ctx.epsilon), ctx.saved_tensors[8:10]
-        needed, of_parts = ctx.needs_input_grad, ctx.saved_tensors[10:]
+        saved = ctx.saved_tensors  # once: where they are recomputed, that is done for each time
+        arguments, statistics = (*saved[:8], ctx.epsilon), saved[8:10]
+        needed, of_parts = ctx.needs_input_grad, saved[10:]
         if torch.is_grad_enabled():  # gradients of the gradients are asked for
             return differentiable_gradients(_differentiable, arguments, output_gradient, needed)
         inputs, gamma, beta, *dense, scale, epsilon = arguments

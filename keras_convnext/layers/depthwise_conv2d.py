@@ -2,10 +2,13 @@ import keras
 from keras import ops
 
 from keras_convnext import kernels
+from keras_convnext.layers.input_specs import channels_of, image_spec
+from keras_convnext.layers.rematerialization import Rematerializable
+from keras_convnext.layers.weight_regularizer import WeightRegularizer
 
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
-class DepthwiseConv2D(keras.layers.Layer):
+class DepthwiseConv2D(Rematerializable):
     """Convolves every channel with a square kernel of its own, keeping height and width.
 
     The spatial mixing of a ConvNeXt block (paper section 2.3 for depthwise, 2.5 for 7x7). Unlike
@@ -18,6 +21,8 @@ class DepthwiseConv2D(keras.layers.Layer):
         use_bias: Whether a bias is added to every channel. Defaults to `True`.
         kernel_initializer: Initializer of the kernel. Defaults to Keras's `"glorot_uniform"`.
         bias_initializer: Initializer of the bias. Defaults to `"zeros"`.
+        kernel_regularizer: Regularizer of the kernel. Defaults to `None`.
+        bias_regularizer: Regularizer of the bias. Defaults to `None`.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
@@ -29,10 +34,14 @@ class DepthwiseConv2D(keras.layers.Layer):
 
     Raises:
         ValueError: If `kernel_size` is even or below 1, since it could not be centred on a pixel.
+            When called, if the inputs are no images of the channels that the layer was built for.
 
     Example:
         >>> y = keras_convnext.layers.DepthwiseConv2D(7)(x)  # x: (batch, height, width, channels)
     """
+
+    kernel_regularizer = WeightRegularizer()
+    bias_regularizer = WeightRegularizer()
 
     def __init__(
         self,
@@ -40,6 +49,8 @@ class DepthwiseConv2D(keras.layers.Layer):
         use_bias: bool = True,
         kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
         bias_initializer: str | keras.initializers.Initializer = "zeros",
+        kernel_regularizer: str | dict | keras.regularizers.Regularizer | None = None,
+        bias_regularizer: str | dict | keras.regularizers.Regularizer | None = None,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
@@ -52,19 +63,27 @@ class DepthwiseConv2D(keras.layers.Layer):
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.input_spec = image_spec()
 
     def build(self, input_shape):
         self._convolve = kernels.fastest_depthwise_conv2d(self.kernel_size)
-        channels = input_shape[-1]
+        channels = channels_of(self, input_shape)
+        self.input_spec = image_spec(channels)
         self.kernel = self.add_weight(
             name="kernel",
             shape=(self.kernel_size, self.kernel_size, channels, 1),
             initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
         )
         self.bias = None
         if self.use_bias:
             self.bias = self.add_weight(
-                name="bias", shape=(channels,), initializer=self.bias_initializer
+                name="bias",
+                shape=(channels,),
+                initializer=self.bias_initializer,
+                regularizer=self.bias_regularizer,
             )
 
     def call(self, inputs, training=False):
@@ -82,4 +101,6 @@ class DepthwiseConv2D(keras.layers.Layer):
             "use_bias": self.use_bias,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
         }

@@ -1,11 +1,16 @@
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 
 from keras_convnext import kernels
+from keras_convnext.layers.composite import Composite
 from keras_convnext.layers.initializers import LAYER_NORM_EPSILON, weight_initializer
+from keras_convnext.layers.input_specs import channels_of, image_spec
 
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
-class Downsampling(keras.layers.Layer):
+class Downsampling(Composite):
     """Halves height and width between two stages.
 
     A LayerNorm over the channels, then a 2x2 convolution of stride 2. Source: "A ConvNet for the
@@ -14,6 +19,11 @@ class Downsampling(keras.layers.Layer):
 
     Args:
         filters: Channels of the result.
+        kernel_regularizer: Regularizer of the kernels of all parts, as in `keras.layers.Dense`.
+            Defaults to `None`. Setting the attribute later works too; see there.
+        parts: Further arguments of the parts' constructors, by the name of the part, such as
+            `{"norm": {"beta_regularizer": "l2"}}`. Defaults to `None`. What is set on a part
+            of a layer comes back from the layer's config in this form.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
@@ -22,33 +32,52 @@ class Downsampling(keras.layers.Layer):
     Returns:
         Tensor of shape `(batch, height // 2, width // 2, filters)`.
 
+    Raises:
+        ValueError: When called, if the inputs are no images of the channels that the layer was
+            built for, or lower or narrower than 2 pixels.
+
     Example:
         >>> y = keras_convnext.layers.Downsampling(192)(x)  # (8, 56, 56, 96) to (8, 28, 28, 192)
     """
 
-    def __init__(self, filters: int, **kwargs) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        filters: int,
+        kernel_regularizer: str | dict | keras.regularizers.Regularizer | None = None,
+        parts: Mapping[str, Mapping[str, Any]] | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(kernel_regularizer, parts, **kwargs)
         self.filters = filters
-        self.norm = keras.layers.LayerNormalization(
-            epsilon=LAYER_NORM_EPSILON, dtype=self.dtype_policy, name="norm"
+        self.norm = self._part(
+            keras.layers.LayerNormalization,
+            "norm",
+            epsilon=LAYER_NORM_EPSILON,
+            dtype=self.dtype_policy,
         )
-        self.conv = keras.layers.Conv2D(
+        self.conv = self._part(
+            keras.layers.Conv2D,
+            "conv",
             filters,
             2,
             strides=2,
             data_format="channels_last",
             kernel_initializer=weight_initializer(),
+            kernel_regularizer=self.kernel_regularizer,
             dtype=self.dtype_policy,
-            name="conv",
         )
 
     def build(self, input_shape):
         self._layer_norm_kernel = kernels.fastest_layer_norm()
         self._patch_conv2d_kernel = kernels.fastest_patch_conv2d()
+        self.input_spec = image_spec(channels_of(self, input_shape))
         self.norm.build(input_shape)
         self.conv.build(input_shape)
+        self._watch_parts()
 
     def call(self, inputs, training=False):
+        if self._part_watch.finds_something():
+            return self.conv(self.norm(inputs))
         x = kernels.layer_norm(self.norm, inputs, training, self._layer_norm_kernel)
         return kernels.patch_conv2d(self.conv, x, training, self._patch_conv2d_kernel)
 

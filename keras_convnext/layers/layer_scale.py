@@ -1,6 +1,8 @@
 import keras
 from keras import ops
 
+from keras_convnext.layers.input_specs import channels_of
+
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
 class LayerScale(keras.layers.Layer):
@@ -42,9 +44,11 @@ class LayerScale(keras.layers.Layer):
         self.init_value = float(init_value)
 
     def build(self, input_shape):
+        channels = channels_of(self, input_shape)
+        self.input_spec = keras.InputSpec(min_ndim=1, axes={-1: channels})
         self.gamma = self.add_weight(
             name="gamma",
-            shape=(input_shape[-1],),
+            shape=(channels,),
             initializer=keras.initializers.Constant(self.init_value),
             dtype="float32",
             autocast=False,

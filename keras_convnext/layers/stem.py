@@ -1,11 +1,16 @@
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 
 from keras_convnext import kernels
+from keras_convnext.layers.composite import Composite
 from keras_convnext.layers.initializers import LAYER_NORM_EPSILON, weight_initializer
+from keras_convnext.layers.input_specs import channels_of, image_spec
 
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
-class Stem(keras.layers.Layer):
+class Stem(Composite):
     """Cuts the image into square patches, one vector each, and normalises every vector.
 
     A convolution whose kernel and stride are the patch, then a LayerNorm over the channels. Source:
@@ -16,6 +21,11 @@ class Stem(keras.layers.Layer):
         filters: Channels of the result.
         patch_size: Side of a patch in pixels. Defaults to 4.
         use_norm: Whether the LayerNorm is there; the isotropic networks (section 3.3) go without.
+        kernel_regularizer: Regularizer of the kernels of all parts, as in `keras.layers.Dense`.
+            Defaults to `None`. Setting the attribute later works too; see there.
+        parts: Further arguments of the parts' constructors, by the name of the part, such as
+            `{"conv": {"bias_regularizer": "l2"}}`. Defaults to `None`. What is set on a part
+            of a layer comes back from the layer's config in this form.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
@@ -24,38 +34,60 @@ class Stem(keras.layers.Layer):
     Returns:
         Tensor of shape `(batch, height // patch_size, width // patch_size, filters)`.
 
+    Raises:
+        ValueError: When called, if the inputs are no images of the channels that the layer was
+            built for, or smaller than a patch.
+
     Example:
         >>> y = keras_convnext.layers.Stem(96)(images)  # (8, 224, 224, 3) to (8, 56, 56, 96)
     """
 
-    def __init__(self, filters: int, patch_size: int = 4, use_norm: bool = True, **kwargs) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        filters: int,
+        patch_size: int = 4,
+        use_norm: bool = True,
+        kernel_regularizer: str | dict | keras.regularizers.Regularizer | None = None,
+        parts: Mapping[str, Mapping[str, Any]] | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(kernel_regularizer, parts, **kwargs)
         self.filters = filters
         self.patch_size = patch_size
         self.use_norm = use_norm
-        self.conv = keras.layers.Conv2D(
+        self.conv = self._part(
+            keras.layers.Conv2D,
+            "conv",
             filters,
             patch_size,
             strides=patch_size,
             data_format="channels_last",
             kernel_initializer=weight_initializer(),
+            kernel_regularizer=self.kernel_regularizer,
             dtype=self.dtype_policy,
-            name="conv",
         )
         self.norm = None
         if use_norm:
-            self.norm = keras.layers.LayerNormalization(
-                epsilon=LAYER_NORM_EPSILON, dtype=self.dtype_policy, name="norm"
+            self.norm = self._part(
+                keras.layers.LayerNormalization,
+                "norm",
+                epsilon=LAYER_NORM_EPSILON,
+                dtype=self.dtype_policy,
             )
 
     def build(self, input_shape):
         self._patch_conv2d_kernel = kernels.fastest_patch_conv2d()
         self._layer_norm_kernel = kernels.fastest_layer_norm()
+        self.input_spec = image_spec(channels_of(self, input_shape))
         self.conv.build(input_shape)
         if self.norm is not None:
             self.norm.build(self.conv.compute_output_shape(input_shape))
+        self._watch_parts()
 
     def call(self, inputs, training=False):
+        if self._part_watch.finds_something():
+            x = self.conv(inputs)
+            return x if self.norm is None else self.norm(x)
         x = kernels.patch_conv2d(self.conv, inputs, training, self._patch_conv2d_kernel)
         if self.norm is None:
             return x

@@ -2,6 +2,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_convnext import kernels
+
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
 class StochasticDepth(keras.layers.Layer):
@@ -18,6 +20,8 @@ class StochasticDepth(keras.layers.Layer):
 
     Args:
         rate: Probability of dropping a sample, from 0 up to but not including 1. Defaults to 0.
+            The attribute can be set. A train function that Keras has compiled already keeps the
+            old rate, on TensorFlow and JAX, until `model.compile` is called again.
         seed: Integer seed of the draws, or `None` to take one from Python's generator, which
             `keras.utils.set_random_seed` fixes.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
@@ -30,7 +34,8 @@ class StochasticDepth(keras.layers.Layer):
         Tensor of the same shape and dtype.
 
     Raises:
-        ValueError: If `rate` lies outside [0, 1).
+        ValueError: If `rate` lies outside [0, 1), or `training` is known only when a compiled
+            function runs.
 
     Example:
         >>> y = keras_convnext.layers.StochasticDepth(0.1)(x)  # x: (batch, height, width, channels)
@@ -40,22 +45,39 @@ class StochasticDepth(keras.layers.Layer):
 
     def __init__(self, rate: float = 0.0, seed: int | None = None, **kwargs) -> None:
         super().__init__(**kwargs)
-        if not 0 <= rate < 1:
-            raise ValueError(
-                f"`rate` is the probability of dropping a sample and must lie in [0, 1). "
-                f"Received: rate={rate}."
-            )
-        self.rate = float(rate)
         self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed) if rate > 0 else None
+        self._draws = kernels.repeatable_draws()
+        self.seed_generator: keras.random.SeedGenerator | None = None
+        self.rate = rate
         self.built = True  # nothing depends on the input's shape
 
+    @property
+    def rate(self) -> float:
+        """Probability of dropping a sample."""
+        return self._rate
+
+    @rate.setter
+    def rate(self, value: float) -> None:
+        if not 0 <= value < 1:
+            raise ValueError(
+                f"`rate` is the probability of dropping a sample and must lie in [0, 1). "
+                f"Received: rate={value}."
+            )
+        self._rate = float(value)
+        if value > 0 and self.seed_generator is None:
+            self.seed_generator = keras.random.SeedGenerator(self.seed)
+
+    def rematerialized_call(self, layer_call, *args, **kwargs):
+        return layer_call  # recomputed it would draw another time, and there is little to save
+
     def call(self, inputs, training=False):
-        if not training or self.seed_generator is None:
+        if self._rate == 0 or not _is_known(training):
             return inputs
         keep = 1.0 - self.rate
         one_per_sample = (ops.shape(inputs)[0],) + (1,) * (len(inputs.shape) - 1)
-        draws = keras.random.uniform(one_per_sample, dtype="float32", seed=self.seed_generator)
+        draws = self._draws(
+            lambda: keras.random.uniform(one_per_sample, dtype="float32", seed=self.seed_generator)
+        )
         scale = ops.where(draws < keep, 1.0 / keep, 0.0)
         return inputs * ops.cast(scale, inputs.dtype)
 
@@ -74,3 +96,15 @@ class StochasticDepth(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+
+
+def _is_known(training) -> bool:
+    try:
+        return bool(training)
+    except TypeError as error:  # of JAX and TensorFlow, for what they trace
+        raise ValueError(
+            "Stochastic depth must know whether it is `training` when it is traced: pass True or "
+            "False. Inside of `jax.checkpoint` or `jax.jit`, close over the value rather than pass "
+            "it as an argument; where a whole model is recomputed, have its layers recomputed "
+            "instead, by `keras.RematScope` around the building of the network alone."
+        ) from error

@@ -117,7 +117,9 @@ def ConvNeXt(
     else:
         x = _norm(_pool(pooling)(x)) if pooling else features_out(_norm(x))
 
-    model = functional_model(image, x, name or "convnext")
+    # Recomputed as a whole, a network would need as much memory as before: its layers are.
+    with keras.RematScope(mode=None):
+        model = functional_model(image, x, name or "convnext")
     if stored is not None:
         assign(model, stored)
     return model
