@@ -17,6 +17,7 @@ from rich.logging import RichHandler
 from rich.table import Table
 
 from keras_convnext.console import console as notices
+from keras_convnext.console import show_any_text
 from keras_convnext.errors import UserError
 from keras_convnext.runtime import default_backend, start_quietly
 
@@ -390,6 +391,7 @@ def _print_figures(figures: dict[str, float], title: str) -> None:
 
 def main() -> None:
     """Runs the command line; what the user can mend is said in a sentence, with exit status 1."""
+    show_any_text()
     logging.getLogger("keras_convnext").addHandler(RichHandler(console=notices, show_path=False))
     try:
         app()

@@ -225,8 +225,8 @@ def test_a_decimal_number_may_be_written_in_many_ways(load, text, number):
 # What YAML 1.1 reads as numbers, dates, booleans, comments, structure or nothing at all.
 TEXTS = [
     "photos #2", "a: b", "7_7", "1999-12-31", "0x1F", "017", "23:59", "no", "~", "Null", "1e5",
-    ".inf", " both ends ", "{x}", "[y]", "*z", "&z", "!z", "%z", "@z", "`z`", "\"q\"", "'q'", "it's",
-    "- a", "? a", "|", ">", "C:\\new\\table", "Grüße/猫 🐈", "=", "<<", "a\tb", "a\nb", "#",
+    ".inf", " both ends ", "{x}", "[y]", "*z", "&z", "!z", "%z", "@z", "`z`", "\"q\"", "'q'",
+    "it's", "- a", "? a", "|", ">", "C:\\new\\table", "Grüße/猫 🐈", "=", "<<", "a\tb", "a\nb", "#",
 ]  # fmt: skip
 
 

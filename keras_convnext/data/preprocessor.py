@@ -1,6 +1,7 @@
 """Image files to what a classifier takes, as Pillow would prepare them."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ class Preprocessor:
     Attributes:
         image_size: Height and width of the result, in pixels.
         crop_fraction: The centre crop's share of the resized short side, below 384 pixels.
+        apply_orientation: Whether image files are turned as their EXIF says, as photographs of
+            telephones must be. The published accuracies were measured without.
 
     Example:
         >>> preprocess = keras_convnext.Preprocessor.for_weights("convnext_tiny.fb_in1k")
@@ -31,6 +34,7 @@ class Preprocessor:
 
     image_size: int
     crop_fraction: float = 0.875
+    apply_orientation: bool = True
 
     @classmethod
     def for_weights(cls, name: str) -> "Preprocessor":
@@ -58,13 +62,13 @@ class Preprocessor:
             DataError: If the file is missing or is no image.
         """
         if not isinstance(image, np.ndarray):
-            image = _read_image(Path(image))
+            image = _read_image(Path(image), self.apply_orientation)
         return evaluation_image(image, self.image_size, self.crop_fraction).numpy()
 
 
-def _read_image(path: Path) -> tf.Tensor:
+def _read_image(path: Path, apply_orientation: bool) -> tf.Tensor:
     try:
-        return decode_rgb(tf.io.read_file(str(path)))
+        return decode_rgb(tf.io.read_file(os.fsencode(path)), apply_orientation)
     except tf.errors.NotFoundError:
         raise DataError(f"There is no file {path}.") from None
     except tf.errors.OpError:

@@ -170,6 +170,10 @@ class Data(Section):
     on_bad_image: Literal["error", "skip"] = Field(
         "error", description="What a file that is no image does: stop the run, or be left out."
     )
+    apply_orientation: bool = Field(
+        True,
+        description="Whether images are turned as their EXIF says; false in ImageNet's protocol.",
+    )
     test_fraction: float = Field(
         0.2, gt=0, lt=1, description="Share held out, where the source has no split of its own."
     )

@@ -28,7 +28,8 @@ def write_onnx(
 
     It takes `images`, `float32` of shape `(batch, height, width, 3)` with values from 0 to 255, at
     the classifier's size, and gives `probabilities`, `(batch, classes)`. The metadata has
-    `class_names`, `image_size` and `crop_fraction`, as JSON.
+    `class_names`, `image_size`, `crop_fraction` and
+    `apply_orientation`, as JSON.
 
     Args:
         predictor: The classifier and its classes.

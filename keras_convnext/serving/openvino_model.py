@@ -26,7 +26,8 @@ def write_openvino(
 
     It takes `images`, `float32` of shape `(batch, height, width, 3)` with values from 0 to 255, at
     the classifier's size, and gives `probabilities`, `(batch, classes)`. Its `keras_convnext`
-    information has `class_names`, `image_size` and `crop_fraction`, as JSON.
+    information has `class_names`, `image_size`, `crop_fraction` and
+    `apply_orientation`, as JSON.
 
     On CPUs that compute in bfloat16 OpenVINO does so by itself; compile the network with
     `{"INFERENCE_PRECISION_HINT": "f32"}` for the exact results.

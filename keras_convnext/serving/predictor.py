@@ -75,7 +75,7 @@ class Predictor:
         run = RunDirectory.open(source)
         data = run.recipe().data
         model = _load_model(run.model(checkpoint))
-        preprocessor = Preprocessor(data.image_size, data.crop_fraction)
+        preprocessor = Preprocessor(data.image_size, data.crop_fraction, data.apply_orientation)
         return cls(with_probabilities(model), run.class_names(), preprocessor)
 
     @classmethod

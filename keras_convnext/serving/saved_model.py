@@ -24,8 +24,9 @@ def write_saved_model(predictor: Predictor, path: str | Path) -> None:
 
     `serving_default` takes `images`, `float32` of shape `(batch, height, width, 3)` with values
     from 0 to 255, at the classifier's size, and gives `probabilities`, `(batch, classes)`.
-    `serve_files` takes `files`, the bytes of image files, `(batch,)`; it resizes them as in
-    evaluation and gives `probabilities` and the most probable `labels` and `scores`, `(batch, 5)`.
+    `serve_files` takes `files`, the bytes of image files, `(batch,)`; it prepares them as the
+    predictor's preprocessor does, EXIF orientation included, and gives `probabilities` and the most
+    probable `labels` and `scores`, `(batch, 5)`.
 
     Args:
         predictor: The classifier and its classes.
@@ -48,7 +49,7 @@ def _write(predictor: Predictor, path: Path) -> None:
     from keras_convnext.data.decoding import decode_rgb
     from keras_convnext.data.preprocessing import evaluation_image
 
-    size, crop_fraction = dataclasses.astuple(predictor.preprocessor)
+    size, crop_fraction, turns = dataclasses.astuple(predictor.preprocessor)
     names = tf.constant(predictor.class_names)
     top = min(TOP, len(predictor.class_names))
 
@@ -56,7 +57,7 @@ def _write(predictor: Predictor, path: Path) -> None:
     files_spec = tf.TensorSpec((None,), tf.string, "files")
 
     def prepare(file):
-        return evaluation_image(decode_rgb(file), size, crop_fraction)
+        return evaluation_image(decode_rgb(file, turns), size, crop_fraction)
 
     @tf.function(input_signature=[images_spec])
     def serve_images(images):

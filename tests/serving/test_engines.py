@@ -42,7 +42,7 @@ inputs = {
 }
 metadata = {
     name: model.get_rt_info(["keras_convnext", name]).value
-    for name in ("class_names", "image_size", "crop_fraction")
+    for name in ("class_names", "image_size", "crop_fraction", "apply_orientation")
 }
 compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 results = [compiled(images[:n])["probabilities"] for n in (1, 3, 5)]
@@ -92,7 +92,12 @@ def test_an_engine_gives_the_classifiers_probabilities(predictor, write, name, t
     assert found["inputs"] == {"images": ["float32", [16, 16, 3]]}
     assert found["ours"] == []
     metadata = {key: json.loads(value) for key, value in found["metadata"].items()}
-    assert metadata == {"class_names": list(NAMES), "image_size": 16, "crop_fraction": 0.875}
+    assert metadata == {
+        "class_names": list(NAMES),
+        "image_size": 16,
+        "crop_fraction": 0.875,
+        "apply_orientation": True,
+    }
     expected = predictor.classifier.predict(IMAGES, verbose=0)
     assert expected.std() > 0.01  # or any output would do
     for result in found["results"]:
