@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from keras_convnext.console import NoticeHandler, make_console
+from keras_convnext.console import NoticeHandler, make_console, show_any_text
 from keras_convnext.console import console as notices
 from keras_convnext.errors import UserError
 from keras_convnext.files import expanded
@@ -409,6 +409,7 @@ def _print_figures(figures: dict[str, float], title: str) -> None:
 
 def main() -> None:
     """Runs the command line; what the user can mend is said in a sentence, with exit status 1."""
+    show_any_text()
     logging.getLogger("keras_convnext").addHandler(notice_handler)
     try:
         app()

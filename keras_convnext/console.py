@@ -3,7 +3,9 @@
 Results go to the output stream, so that they can be piped while the notices still show.
 """
 
+import io
 import logging
+import sys
 
 from rich.console import Console
 
@@ -36,3 +38,10 @@ class NoticeHandler(logging.Handler):
             )
         except Exception:
             self.handleError(record)
+
+
+def show_any_text() -> None:
+    """Lets both streams take names that the terminal's encoding cannot show, as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -19,6 +19,7 @@ from keras_convnext.data.class_weights import (
     with_image_weights,
 )
 from keras_convnext.data.pipeline import evaluation_dataset, training_dataset
+from keras_convnext.data.read_errors import unreadable_named
 from keras_convnext.data.sources import Split, load_split, load_splits, refuse_split_alone
 from keras_convnext.errors import DataError, RunError, UserError
 from keras_convnext.evaluation.classification import Evaluation, evaluate_classifier
@@ -36,6 +37,12 @@ from keras_convnext.training.plan import Plan, make_plan
 from keras_convnext.training.run_directory import RunDirectory
 from keras_convnext.training.trainer import fit, restore
 from keras_convnext.weights.catalog import CHECKPOINTS
+
+GOES_ON = (
+    " Started again with the same command, the run then goes on after its last whole epoch. To "
+    "leave the image out, begin anew with --overwrite: remove it, or pass data.on_bad_image=skip "
+    "and data.check_images=true."
+)
 
 
 def train(
@@ -133,16 +140,17 @@ def _train(
             soft_wrap=True,
         )
         if done < plan.epochs and not is_over(recipe.schedule.early_stopping, run.metrics()):
-            fit(
-                model,
-                _training_batches(training, recipe, plan, done),
-                _validation_batches(validation, recipe),
-                recipe,
-                plan,
-                run,
-                done,
-                callbacks,
-            )
+            with unreadable_named(training, validation, advice=GOES_ON):
+                fit(
+                    model,
+                    _training_batches(training, recipe, plan, done),
+                    _validation_batches(validation, recipe),
+                    recipe,
+                    plan,
+                    run,
+                    done,
+                    callbacks,
+                )
         return run, _finish(run, recipe, validation)
 
 
@@ -217,7 +225,8 @@ def _finish(run: RunDirectory, recipe: Recipe, validation: Split | None) -> Eval
         for unfinished in (run.report, run.saved_model):
             if unfinished.exists():
                 shutil.rmtree(unfinished)
-        write_report(run.report, run.metrics(), evaluation, _pictures(validation))
+        with unreadable_named(validation, advice=GOES_ON):
+            write_report(run.report, run.metrics(), evaluation, _pictures(validation))
         if recipe.export.saved_model:
             write_saved_model(predictor, run.saved_model)
         run.finish(None if evaluation is None else evaluation.summary())
@@ -280,13 +289,16 @@ def evaluate(
             )
         return _evaluate_split(predictor, own_split(run, "validation", on_bad_image))
     on_bad_image = on_bad_image or "error"
+    turns = predictor.preprocessor.apply_orientation
     if RunDirectory.is_run(source):
         known = predictor.class_names
-        return _evaluate_split(predictor, load_split(data, split, on_bad_image, known))
+        return _evaluate_split(predictor, load_split(data, split, on_bad_image, known, turns))
     if str(source) in CHECKPOINTS:
         synsets = imagenet.synsets(len(predictor.class_names))
-        return _evaluate_split(predictor, load_split(data, split, on_bad_image, synsets))
-    images = load_split(data, split, on_bad_image)
+        # The published accuracies were measured without turning images.
+        images = load_split(data, split, on_bad_image, synsets, apply_orientation=False)
+        return _evaluate_split(predictor, images)
+    images = load_split(data, split, on_bad_image, apply_orientation=turns)
     if len(images.class_names) != len(predictor.class_names):
         raise DataError(
             f"{source} tells {len(predictor.class_names)} classes apart, but {data} holds "
@@ -312,4 +324,5 @@ def _evaluate_split(predictor: Predictor, split: Split) -> Evaluation:
         preprocessor.crop_fraction,
         channels=preprocessor.channels,
     )
-    return evaluate_classifier(predictor.classifier, dataset, split.class_names)
+    with unreadable_named(split):
+        return evaluate_classifier(predictor.classifier, dataset, split.class_names)

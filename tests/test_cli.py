@@ -1,5 +1,6 @@
 """Commands as a person types them. Most run in this process, which has its imports behind it."""
 
+import io
 import json
 import shlex
 import shutil
@@ -395,3 +396,24 @@ def test_benchmark_refuses_an_unknown_task_before_it_starts_anything(run_command
     status, _, err = run_command("benchmark", "--task", "backward")
     assert status == 1
     assert "--task must be one of forward, train. Received: 'backward'." in err
+
+
+def test_a_terminal_need_not_know_every_letter(monkeypatch, tmp_path):
+    (tmp_path / "größe.yaml").write_text("name: [x", encoding="utf-8")
+    written = {name: io.BytesIO() for name in ("stdout", "stderr")}
+    for name, file in written.items():
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(file, encoding="ascii"))
+    monkeypatch.setattr(sys, "argv", ["keras-convnext", "recipe", "check", "größe.yaml"])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        cli.main()
+    (tmp_path / "größe.yaml").write_text(
+        "name: a\nmodel: {name: convnext_tiny}\ndata: {source: digits}\nschedule: {}\n"
+    )
+    with pytest.raises(SystemExit) as exit:
+        cli.main()
+    assert exit.value.code == 0
+    sys.stdout.flush()
+    sys.stderr.flush()
+    assert written["stdout"].getvalue().decode("ascii") == "gr\\xf6\\xdfe.yaml: no errors\n"
+    assert "gr\\xf6\\xdfe.yaml is no valid YAML" in written["stderr"].getvalue().decode("ascii")

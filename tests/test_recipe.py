@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from keras_convnext.errors import RecipeError
-from keras_convnext.recipe import load_recipe
+from keras_convnext.recipe import Schedule, load_recipe
 
 pytestmark = pytest.mark.backend_free
 
@@ -116,7 +116,7 @@ def test_every_error_is_listed_at_once(errors):
     assert "model.name: There is no model called 'convnext_tony'. Did you mean" in message
     assert "'convnext_tiny'" in message
     assert "data.image_sise: unknown key. Did you mean 'image_size'?" in message
-    assert "data.batch_size: Input should be a valid integer" in message
+    assert "data.batch_size: expected a decimal number" in message
     assert "Received: 'many'." in message
     assert "augment.horizontal_flip: Input should be less than or equal to 1" in message
     assert "schedule.epochs: Input should be greater than or equal to 1" in message
@@ -157,9 +157,10 @@ def test_every_error_is_listed_at_once(errors):
             "augment.rand_augment.rte: unknown key. Did you mean 'rate'?",
         ),
         ("schedule=", "schedule: expected keys indented below it. Received: None."),
+        ("optimizer.clip_norm=1e400", "optimizer.clip_norm: Input should be a finite number"),
         ("name=a/b", "name: String should match pattern"),
-        ("optimizer.weight_decay=.nan", "optimizer.weight_decay: Input should be a finite"),
-        ("optimizer.clip_norm=.inf", "optimizer.clip_norm: Input should be a finite number"),
+        ("optimizer.weight_decay=.nan", "optimizer.weight_decay: expected a decimal number"),
+        ("optimizer.clip_norm=.inf", "optimizer.clip_norm: expected a decimal number"),
         ("runtime.backend=theano", "runtime.backend: Input should be 'tensorflow', 'jax' or"),
     ],
 )
@@ -168,17 +169,114 @@ def test_a_value_that_does_not_fit_is_refused(errors, change, message):
 
 
 @pytest.mark.parametrize("word", ["yes", "no", "on", "false"])
-@pytest.mark.parametrize("key", ["schedule.epochs", "model.drop_path_rate", "name", "data.path"])
-def test_yes_and_no_are_no_values(errors, key, word):
-    assert f"{key}: expected a value, not a yes or no" in errors(LEAST, f"{key}={word}")
+@pytest.mark.parametrize("key", ["schedule.epochs", "model.drop_path_rate"])
+def test_yes_and_no_are_no_numbers(errors, key, word):
+    assert f"{key}: expected a decimal number" in errors(LEAST, f"{key}={word}")
 
 
 def test_yes_and_no_are_no_numbers_inside_a_list(errors):
-    assert "model.depths" in errors(LEAST, "model={depths: [yes, 2], dims: [8, 16]}")
+    message = errors(LEAST, "model={depths: [yes, 2], dims: [8, 16]}")
+    assert "model.depths: expected a decimal number" in message
 
 
-def test_a_switch_takes_yes_and_no(load):
-    assert load(LEAST, "export.saved_model=no").export.saved_model is False
+def test_pythons_booleans_are_no_numbers():
+    with pytest.raises(ValueError, match="expected a value, not true or false"):
+        Schedule(epochs=True)
+
+
+@pytest.mark.parametrize("word", ["no", "off", "False", "false"])
+def test_a_switch_takes_yes_and_no(load, word):
+    assert load(LEAST, f"export.saved_model={word}").export.saved_model is False
+    assert load(LEAST + f"export: {{saved_model: {word}}}").export.saved_model is False
+
+
+@pytest.mark.parametrize("word", ["maybe", "1", "0", "null", "[true]"])
+def test_a_switch_takes_nothing_else(errors, word):
+    assert "export.saved_model: " in errors(LEAST, f"export.saved_model={word}")
+
+
+def test_a_switch_that_is_off_does_not_act(load):
+    assert load(LEAST, "augment.trivial_augment=off").augment.rand_augment is not None
+    assert load(LEAST, "augment.trivial_augment=on").augment.rand_augment is None
+
+
+NO_DECIMALS = ["0x1F", "017", "0o17", "1_000", "1:30", "0b11", "٣", "1e", "--3", ".nan", "'1_0'"]
+
+
+@pytest.mark.parametrize("number", NO_DECIMALS)
+@pytest.mark.parametrize(
+    "key", ["schedule.epochs", "optimizer.weight_decay", "optimizer.clip_norm"]
+)
+def test_a_number_is_decimal(errors, key, number):
+    section, name = key.split(".")
+    in_file = LEAST.replace("schedule: {}", "") + f"{section}: {{{name}: {number}}}\n"
+    for message in (errors(LEAST, f"{key}={number}"), errors(in_file)):
+        assert f"{key}: expected a decimal number, such as 10, 0.5 or 4e-3. Received: " in message
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("0", 0), (".5", 0.5), ("5.", 5), ("+2", 2), ("1E-2", 0.01), ("0.25", 0.25)],
+)
+def test_a_decimal_number_may_be_written_in_many_ways(load, text, number):
+    assert load(LEAST, f"optimizer.weight_decay={text}").optimizer.weight_decay == number
+
+
+# What YAML 1.1 reads as numbers, dates, booleans, comments, structure or nothing at all.
+TEXTS = [
+    "photos #2", "a: b", "7_7", "1999-12-31", "0x1F", "017", "23:59", "no", "~", "Null", "1e5",
+    ".inf", " both ends ", "{x}", "[y]", "*z", "&z", "!z", "%z", "@z", "`z`", "\"q\"", "'q'",
+    "it's", "- a", "? a", "|", ">", "C:\\new\\table", "Grüße/猫 🐈", "=", "<<", "a\tb", "a\nb", "#",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_text_on_the_line_is_what_was_typed(load, text):
+    changes = ("data.source=folder", f"data.path={text}", f"data.training_split={text}")
+    recipe = load(LEAST, *changes)
+    assert (recipe.data.path, recipe.data.training_split) == (text, text)
+    assert load(recipe.to_yaml()) == recipe
+
+
+@pytest.mark.parametrize(
+    "text", ["7_7", "1999-12-31", "0x1F", "017", "23:59", "no", "1e5", ".inf", "="]
+)
+def test_a_text_in_a_file_needs_no_quotes(load, text):
+    recipe = load(LEAST + f"init: {{weights: {text}}}\n")
+    assert recipe.init.weights == text
+
+
+def test_a_name_is_what_was_typed(load):
+    for name in ("1_0", "2024-01-02", "0x10", "010", "no", "null", "1e3"):
+        recipe = load(LEAST, f"name={name}")
+        assert recipe.name == name == load(recipe.to_yaml()).name
+
+
+def test_null_is_none_where_that_is_allowed(load):
+    folder = ("data.source=folder", "data.path=x")
+    assert load(LEAST, *folder, "data.validation_split=null").data.validation_split is None
+    assert load(LEAST, *folder, "data.validation_split=").data.validation_split is None
+    text = LEAST.replace("source: digits", "source: folder, path: x, validation_split: ~")
+    assert load(text).data.validation_split is None
+    text = LEAST.replace("source: digits", "source: folder, path: x, validation_split: 'null'")
+    assert load(text).data.validation_split == "null"
+    assert load(LEAST, "optimizer.clip_norm=null").optimizer.clip_norm is None
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("{x: 1}", "data.path: expected text; put what YAML would read as something else into quo"),
+        ("[y]", "data.path: expected text; put what YAML would read"),
+        ("*z", "belongs in quotes"),
+        ("!z", "belongs in quotes"),
+        ("&z", "the anchor &z has no value"),
+        ("a: b", "belongs in quotes"),
+    ],
+)
+def test_a_text_in_a_file_that_needs_quotes_says_so(errors, value, message):
+    in_file = LEAST.replace("data: {source: digits}", f"data:\n  source: folder\n  path: {value}")
+    assert message in errors(in_file)
 
 
 @pytest.mark.parametrize("number", ["4e-3", "4.0e-3", "0.004"])
@@ -211,7 +309,8 @@ def test_a_seed_too_great_for_numpy_is_refused(errors, key):
         ("a: !!python/object:os.system x\n", "is no valid YAML"),
         ("- name\n", "must hold sections such as `model:`"),
         ("", "must hold sections such as `model:`"),
-        ("1: 2\n", "1: Keys should be strings"),
+        ("1: 2\n", "1: unknown key."),
+        ("~: 2\n", "Keys should be strings"),
     ],
 )
 def test_text_that_is_no_recipe_is_refused(errors, text, message):

@@ -254,3 +254,8 @@ def test_it_trains_two_updates(toy_of, batches, name):
     assert set(kernels) <= moved
     if recipe.init.train == "head":
         assert moved == trained == {"head/kernel", "head/bias"}
+
+
+def test_only_imagenets_protocol_leaves_images_as_they_are_stored(load):
+    turning = {name.split("/")[0] for name in NAMES if load(name).data.apply_orientation}
+    assert turning == {"quickstart", "transfer"}

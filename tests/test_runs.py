@@ -8,12 +8,16 @@ import shutil
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from model_files import tensors
 from PIL import Image
 
 from keras_convnext import Predictor, evaluate, export, imagenet, runs, train
+from keras_convnext.data.folder import image_folder
+from keras_convnext.data.read_errors import unreadable_named
 from keras_convnext.data.sources import digits, load_splits
 from keras_convnext.errors import DataError, MissingPackage, RunError, UserError
+from keras_convnext.training.checkpoints import Checkpoints
 from keras_convnext.training.run_directory import RunDirectory
 
 
@@ -691,3 +695,72 @@ def test_callbacks_must_be_a_list_of_kerass(tiny_recipe, tmp_path, callbacks):
     with pytest.raises(UserError, match="must be a list of objects of keras.callbacks.Callback"):
         train(tiny_recipe(), tmp_path / "run", callbacks=callbacks)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def photographs(tmp_path, write_images):
+    """A folder of two classes, dark and light, for a recipe of seconds."""
+    values = {"train/dark": 20, "train/light": 220, "val/dark": 30, "val/light": 210}
+    names = {f"{part}/{n}.png": value + n for part, value in values.items() for n in range(4)}
+    return write_images(tmp_path / "photographs", names)
+
+
+def folder_recipe(tiny_recipe, folder, *overrides):
+    settings = ("data.batch_size=4", "augment={policy: none}", "export.saved_model=false")
+    settings += ("data.source=folder", f"data.path={folder}")
+    return tiny_recipe(*settings, *overrides)
+
+
+def test_an_image_that_goes_bad_while_training_is_named_and_nothing_is_lost(
+    tiny_recipe, photographs, tmp_path, monkeypatch
+):
+    recipe = folder_recipe(tiny_recipe, photographs)
+    image = photographs / "val/light/2.png"  # read anew in every epoch, and not ahead
+    whole = image.read_bytes()
+    write = Checkpoints.write
+
+    def write_and_harm(self, model, epoch):
+        write(self, model, epoch)
+        if epoch == 1:
+            image.unlink()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "write", write_and_harm)
+        with pytest.raises(DataError) as caught:
+            train(recipe, tmp_path / "run")
+    message = str(caught.value)
+    assert f"{image} cannot be read as an image: " in message
+    assert "Put a whole image in its place. Started again with the same command" in message
+    assert "\n" not in message and "{{" not in message
+    image.write_bytes(whole)
+    run, evaluation = train(recipe, tmp_path / "run")
+    assert [row["epoch"] for row in run.metrics()] == [1, 2]
+    assert len(evaluation.labels) == 8
+
+
+def test_images_that_are_never_checked_are_named_all_the_same(tiny_recipe, photographs, tmp_path):
+    bad = photographs / "train/dark/0.png"
+    bad.write_text("no image")
+    with pytest.raises(DataError, match=f"{bad} cannot be read as an image: Unknown image file"):
+        train(folder_recipe(tiny_recipe, photographs, "data.check_images=false"), tmp_path / "run")
+
+
+def test_an_error_that_no_image_causes_passes(photographs):
+    split = image_folder(photographs / "train")
+    split.example(tf.constant(0))
+    error = tf.errors.InvalidArgumentError(None, None, "of the network")
+    with pytest.raises(type(error), match="of the network"), unreadable_named(split):
+        raise error
+
+
+def test_a_published_checkpoint_is_evaluated_on_images_as_they_are_stored(
+    published, tmp_path, write_images, monkeypatch
+):
+    write_images(tmp_path, {"n01440764/1.png": 0})
+    switches = []
+    load = runs.load_split
+    monkeypatch.setattr(
+        runs, "load_split", lambda *a, **k: switches.append(k["apply_orientation"]) or load(*a, **k)
+    )
+    evaluate(published, tmp_path)
+    assert switches == [False]

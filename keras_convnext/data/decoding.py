@@ -1,16 +1,19 @@
 """Image files to RGB pixels, inside a TensorFlow graph: for tf.data and for served models."""
 
-from collections.abc import Callable
-
 import tensorflow as tf
+
+from keras_convnext.data.orientation import (
+    Box,
+    box_as_stored,
+    may_be_turned,
+    orientation_of,
+    oriented,
+)
 
 FORMATS = "JPEG, PNG, BMP, WebP and GIF"
 
-# From an image's height and width to a part of it: top, left, height and width, `int32`.
-Box = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
-
-def decode_rgb(encoded: tf.Tensor) -> tf.Tensor:
+def decode_rgb(encoded: tf.Tensor, apply_orientation: bool = True) -> tf.Tensor:
     """Decodes one image file to what Pillow's `convert("RGB")` gives.
 
     Greyscale becomes three equal channels, CMYK is converted, transparency is dropped, 16 bits are
@@ -20,6 +23,8 @@ def decode_rgb(encoded: tf.Tensor) -> tf.Tensor:
 
     Args:
         encoded: Scalar string tensor, the file's bytes.
+        apply_orientation: Whether the image is turned as its EXIF says, which is what Pillow's
+            `ImageOps.exif_transpose` does; see `keras_convnext.data.orientation`.
 
     Returns:
         `uint8` tensor of shape `(height, width, 3)`.
@@ -27,19 +32,25 @@ def decode_rgb(encoded: tf.Tensor) -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: If the bytes are no image of a known format.
     """
-    header = _header(encoded)
+    return decode_rgb_part(encoded, None, apply_orientation)
+
+
+def _decode(encoded, header):
     image = tf.case(
         [
             (tf.io.is_jpeg(encoded), lambda: _decode_jpeg(encoded)),
             (_is_palette_bmp(header), lambda: _decode_palette_bmp(encoded, header)),
             (_is_transparent_webp(header), lambda: _decode_transparent_webp(encoded)),
+            (_is_opaque_animation(header), lambda: _decode_opaque_animation(encoded, header)),
         ],
         default=lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
     )
     return tf.ensure_shape(image, (None, None, 3))
 
 
-def decode_rgb_part(encoded: tf.Tensor, box: Box | None) -> tf.Tensor:
+def decode_rgb_part(
+    encoded: tf.Tensor, box: Box | None, apply_orientation: bool = True
+) -> tf.Tensor:
     """Decodes a part of an image file, to the same bits as `decode_rgb` followed by slicing.
 
     Of a JPEG only the part is transformed, which takes less time; other formats are decoded whole.
@@ -47,6 +58,8 @@ def decode_rgb_part(encoded: tf.Tensor, box: Box | None) -> tf.Tensor:
     Args:
         encoded: Scalar string tensor, the file's bytes.
         box: Which part, a function of the image's height and width; `None` for all of it.
+        apply_orientation: Whether the image is turned as its EXIF says, before the box is asked
+            for.
 
     Returns:
         `uint8` tensor of shape `(part's height, part's width, 3)`.
@@ -55,12 +68,33 @@ def decode_rgb_part(encoded: tf.Tensor, box: Box | None) -> tf.Tensor:
         tf.errors.InvalidArgumentError: If the bytes are no image of a known format. A JPEG's fault
             outside of the part may go unnoticed.
     """
+    header = _header(encoded)
+
+    def decode(box):
+        return _decode_part(encoded, header, box)
+
+    if not apply_orientation:
+        return decode(box)
+    # Not inlined, so that what it consists of takes no time where it is not run.
+    turned = tf.function(
+        lambda: _turned(encoded, decode, box), experimental_attributes={"_noinline": True}
+    )
+    part = tf.cond(may_be_turned(header), turned, lambda: decode(box))
+    return tf.ensure_shape(part, (None, None, 3))
+
+
+def _turned(encoded, decode, box):
+    orientation = orientation_of(encoded)
+    return oriented(decode(box and box_as_stored(box, orientation)), orientation)
+
+
+def _decode_part(encoded, header, box):
     if box is None:
-        return decode_rgb(encoded)
+        return _decode(encoded, header)
     part = tf.cond(
         tf.io.is_jpeg(encoded),
         lambda: _decode_jpeg_part(encoded, box),
-        lambda: part_of(decode_rgb(encoded), box),
+        lambda: part_of(_decode(encoded, header), box),
     )
     return tf.ensure_shape(part, (None, None, 3))
 
@@ -121,8 +155,9 @@ def _decode_palette_bmp(encoded, header):
 
 # WebP: https://developers.google.com/speed/webp/docs/riff_container.
 _CHUNK_FIELD = 12
-_ALPHA_FIELDS = {b"VP8X": 20, b"VP8L": 24}  # the byte that tells, by the name of the first chunk
-_ALPHA_BIT = 0x10
+_FLAGS_FIELD = 20  # of VP8X
+_ALPHA_FIELDS = {b"VP8X": _FLAGS_FIELD, b"VP8L": 24}  # the byte that tells, by the first chunk
+_ALPHA_BIT, _ANIMATION_BIT = 0x10, 0x02
 
 
 def _is_transparent_webp(header):
@@ -132,13 +167,38 @@ def _is_transparent_webp(header):
     """
     transparent = tf.constant(False)
     for chunk, field in _ALPHA_FIELDS.items():
-        has_bit = tf.bitwise.bitwise_and(header[field], _ALPHA_BIT) > 0
-        transparent |= _has(header, _CHUNK_FIELD, chunk) & has_bit
-    return transparent & _has(header, 0, b"RIFF") & _has(header, 8, b"WEBP")
+        transparent |= _has(header, _CHUNK_FIELD, chunk) & _has_bit(header[field], _ALPHA_BIT)
+    return transparent & _is_webp(header)
 
 
 def _decode_transparent_webp(encoded):
     return tf.io.decode_image(encoded, channels=4, expand_animations=False)[..., :3]
+
+
+def _is_opaque_animation(header):
+    """Whether the file is an animated WebP without transparency.
+
+    TensorFlow refuses it: animations must have four channels, and this file has three.
+    """
+    is_animated = _has_bit(header[_FLAGS_FIELD], _ANIMATION_BIT)
+    is_opaque = ~_has_bit(header[_FLAGS_FIELD], _ALPHA_BIT)
+    return _is_webp(header) & _has(header, _CHUNK_FIELD, b"VP8X") & is_animated & is_opaque
+
+
+def _decode_opaque_animation(encoded, header):
+    """Tells TensorFlow that the animation is transparent, of which its pixels know nothing."""
+    flags = tf.gather([bytes([value]) for value in range(256)], header[_FLAGS_FIELD] + _ALPHA_BIT)
+    before = tf.strings.substr(encoded, 0, _FLAGS_FIELD)
+    after = tf.strings.substr(encoded, _FLAGS_FIELD + 1, tf.strings.length(encoded))
+    return _decode_transparent_webp(tf.strings.join([before, flags, after]))
+
+
+def _is_webp(header):
+    return _has(header, 0, b"RIFF") & _has(header, 8, b"WEBP")
+
+
+def _has_bit(value, bit):
+    return tf.bitwise.bitwise_and(value, bit) > 0
 
 
 _HEADER_SIZE = 34

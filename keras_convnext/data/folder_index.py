@@ -6,7 +6,9 @@ each begins, to another.
 """
 
 import contextlib
+import functools
 import json
+import logging
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -17,15 +19,20 @@ import numpy as np
 from rich.progress import track
 
 from keras_convnext.console import console
+from keras_convnext.data.folder_layout import what_lies_in
 from keras_convnext.data.index_cache import replace_directory
 from keras_convnext.data.parts import numbers_of, place_among
-from keras_convnext.data.wording import shortened
+from keras_convnext.data.wording import counted, shortened
 from keras_convnext.errors import DataError
 
-VERSION = 1
+logger = logging.getLogger(__name__)
+
+VERSION = 2
 # So new, a folder may change once more without its time telling: a clock's tick is 2 s at worst.
 TOO_NEW = 2 * 10**9
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif")
 CHANGED = -1  # no time of any folder
+ABSENT = 0  # where a link leads nowhere
 
 
 class ClassFolder(NamedTuple):
@@ -34,7 +41,8 @@ class ClassFolder(NamedTuple):
     Attributes:
         name: Of its folder.
         files: Their paths below it, sorted.
-        times: When the folder and every one below it changed, in nanoseconds, by their paths.
+        times: When the folder, every one below it and those that links lead into changed, in
+            nanoseconds, by their paths.
     """
 
     name: str
@@ -113,18 +121,20 @@ def _kept(directory):
 
 
 def _is_current(index, folder):
+    return index.time == _state_of(folder) and all(
+        time == _state_of(folder / path) for times in index.times for path, time in times.items()
+    )
+
+
+def _state_of(path):
     try:
-        return index.time == os.stat(folder).st_mtime_ns and all(
-            time == os.stat(folder / path).st_mtime_ns
-            for times in index.times
-            for path, time in times.items()
-        )
-    except FileNotFoundError:
-        return False
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return ABSENT
 
 
 def _time_of(path):
-    changed = os.stat(path).st_mtime_ns
+    changed = _state_of(path)
     return CHANGED if time.time_ns() - changed < TOO_NEW else changed
 
 
@@ -132,9 +142,12 @@ def list_classes(folder: Path) -> Iterator[ClassFolder]:
     """Lists a folder of class folders, one class at a time, both sorted.
 
     Names that start with a dot are left out; what lies in folders below a class belongs to it.
+    Links are followed; in one class no folder is listed twice, so that they may lead round in
+    circles. A link that leads nowhere counts as a file, for it is one that cannot be read.
 
     Raises:
-        DataError: If there are no class folders, or one of them holds no files.
+        DataError: If there are no class folders, or one of them holds no files, or a link in their
+            place leads nowhere.
     """
     names = _class_names(folder)
     empty = []
@@ -152,11 +165,33 @@ def list_classes(folder: Path) -> Iterator[ClassFolder]:
 
 def _class_names(folder):
     with _readable(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_dir() and _is_seen(entry))
+        seen = [entry for entry in entries if _is_seen(entry)]
+    names = sorted(entry.name for entry in seen if _is_folder(entry))
+    dangling = sorted(one.name for one in seen if one.is_symlink() and not os.path.exists(one))
+    beside = sorted(one.name for one in seen if one.name.lower().endswith(IMAGE_SUFFIXES))
+    beside = [name for name in beside if name not in names]
+    if names and beside:
+        logger.warning(
+            "%s in %s outside of the class folders belong to no class and are left out, such as %s",
+            counted(len(beside), "image"),
+            folder,
+            beside[0],
+        )
+    if dangling:
+        raise DataError(
+            f"There are links in {folder} that lead nowhere: {shortened(dangling)}. Put back what "
+            f"they lead to, such as a disk that is not mounted, or remove them."
+        )
+    not_text = [name for name in names if _is_no_utf8(name)]
+    if not_text:
+        raise DataError(
+            f"The names of classes must be UTF-8, for they go into models. Rename these folders in "
+            f"{folder}: {shortened(ascii(name) for name in not_text)}."
+        )
     if not names:
         raise DataError(
-            f"The folder {folder} holds no class folders. Put the images of every class into a "
-            f"folder of its own, such as {folder / 'cat'} and {folder / 'dog'}."
+            f"The folder {folder} holds no class folders. {what_lies_in(folder)} Put the images of "
+            f"every class into a folder of its own, such as {folder / 'cat'} and {folder / 'dog'}."
         )
     return names
 
@@ -164,18 +199,63 @@ def _class_names(folder):
 def _list_class(folder, name):
     files: list[str] = []
     times: dict[str, int] = {}
+    listed = {_identity_of(folder)}
     waiting = [name]
-    while waiting:
-        below = waiting.pop()
+    links: list[str] = []
+    if os.path.islink(folder / name):
+        _watch_target(folder, name, times)
+    while waiting or links:
+        if not waiting:  # so that a folder is known by its own path rather than by a link's
+            links.sort(reverse=True)
+        below = waiting.pop() if waiting else links.pop()
+        identity = _identity_of(folder / below)
+        if identity in listed:
+            continue
+        listed.add(identity)
         times[below] = _time_of(folder / below)  # before it is listed, lest a change goes unseen
         with _readable(folder / below) as entries:
             for entry in filter(_is_seen, entries):
                 path = f"{below}/{entry.name}"
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(path)
-                elif entry.is_file():
+                if entry.is_symlink():
+                    _watch_target(folder, path, times)
+                if _is_folder(entry):
+                    (links if entry.is_symlink() else waiting).append(path)
+                elif entry.is_symlink() or entry.is_file():
                     files.append(path.removeprefix(f"{name}/"))
     return ClassFolder(name, sorted(files), times)
+
+
+def _watch_target(folder, path, times):
+    """Notes when the folder changed in which there is, or should be, what a link leads to."""
+    link = folder / path
+    target = os.path.join(_real_path(os.fspath(link.parent)), os.readlink(link))
+    place = os.path.dirname(os.path.normpath(target))
+    if place not in times:
+        times[place] = _time_of(place)
+
+
+@functools.lru_cache(maxsize=1)
+def _real_path(folder):
+    return os.path.realpath(folder)  # asked once for all links of a folder
+
+
+def _identity_of(folder):
+    try:
+        state = os.stat(folder)
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    return state.st_dev, state.st_ino
+
+
+def _is_no_utf8(name):
+    return any("\ud800" <= letter <= "\udfff" for letter in name)  # what stands for other bytes
+
+
+def _is_folder(entry):
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 @contextlib.contextmanager
@@ -184,7 +264,11 @@ def _readable(folder):
         with os.scandir(folder) as entries:
             yield entries
     except OSError as error:
-        raise DataError(f"The folder {folder} cannot be read: {error.strerror}.") from error
+        raise _unreadable(folder, error) from error
+
+
+def _unreadable(folder, error):
+    return DataError(f"The folder {folder} cannot be read: {error.strerror}.")
 
 
 def _is_seen(entry):

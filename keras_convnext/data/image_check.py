@@ -82,17 +82,22 @@ def _chunks(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
 
 def _faults_of(numbers, index, folder, pool) -> dict[int, str]:
     paths = [os.path.join(os.fsencode(folder), index.path_of(number)) for number in numbers]
-    found = zip(numbers, pool.map(_fault, paths), strict=True)
+    found = zip(numbers, pool.map(fault_of_file, paths), strict=True)
     return {number: fault for number, fault in found if fault}
 
 
-def _fault(path: bytes) -> str | None:
+def fault_of_file(path: bytes) -> str | None:
     """Says in words what keeps a file from being read as an image, if anything does."""
     try:
-        decode_rgb(tf.io.read_file(path))
+        decode_rgb(tf.io.read_file(path), apply_orientation=False)
     except tf.errors.OpError as error:
-        return TENSORFLOWS_CONTEXT.sub("", error.message).splitlines()[0].rstrip(". ")
+        return in_a_line(error)
     return None
+
+
+def in_a_line(error: tf.errors.OpError) -> str:
+    """Returns what TensorFlow found wrong, without its own context."""
+    return TENSORFLOWS_CONTEXT.sub("", error.message).splitlines()[0].rstrip(". ")
 
 
 def _read(log):

@@ -23,7 +23,7 @@ _ENCODED = (bytes, bytearray, memoryview)
 _LUMA = (19595, 38470, 7471)
 
 
-def pixels_of(image: Image, channels: int) -> tf.Tensor:
+def pixels_of(image: Image, channels: int, apply_orientation: bool = True) -> tf.Tensor:
     """Returns the pixels of one image.
 
     Args:
@@ -33,6 +33,7 @@ def pixels_of(image: Image, channels: int) -> tf.Tensor:
             or wider types; they are rounded.
         channels: 3 for RGB, 1 for grey. For any other number only arrays of as many channels are
             taken, whose values may be any: what they mean is known to the network alone.
+        apply_orientation: Whether files and Pillow's images are turned as their EXIF tag says.
 
     Returns:
         `uint8`, or `float32` for other channels than 1 and 3, of shape `(height, width, channels)`.
@@ -50,8 +51,8 @@ def pixels_of(image: Image, channels: int) -> tf.Tensor:
         )
     refuse_files(channels)
     if _is_pillow(image):
-        return _of_pillow(image, channels)
-    return in_channels(_decoded(image), channels)
+        return _of_pillow(image, channels, apply_orientation)
+    return in_channels(_decoded(image, apply_orientation), channels)
 
 
 def each_image(images: Image | Iterable[Image]) -> Iterable[Image]:
@@ -115,14 +116,14 @@ def in_channels(image: tf.Tensor, channels: int) -> tf.Tensor:
     return tf.cast(luma, tf.uint8)
 
 
-def _decoded(image) -> tf.Tensor:
+def _decoded(image, apply_orientation) -> tf.Tensor:
     if isinstance(image, _ENCODED):
         name, encoded = "The encoded image", bytes(image)
     else:
         name = os.fsdecode(image)
         encoded = _read(name)
     try:
-        return decode_rgb(tf.constant(encoded))
+        return decode_rgb(tf.constant(encoded), apply_orientation)
     except tf.errors.OpError:
         raise DataError(f"{name} cannot be read as an image. Images may be {FORMATS}.") from None
 
@@ -138,7 +139,9 @@ def _read(path: str) -> bytes:
         raise DataError(f"{path} cannot be read as an image: {reason}.") from None
 
 
-def _of_pillow(image, channels) -> tf.Tensor:
+def _of_pillow(image, channels, apply_orientation) -> tf.Tensor:
+    if apply_orientation:
+        image = _turned(image)
     if image.mode in ("I", "F"):  # of which Pillow's own conversion would cut off what is above 255
         return _of_array(np.asarray(image), channels)
     try:
@@ -151,6 +154,15 @@ def _of_pillow(image, channels) -> tf.Tensor:
         raise UserError(
             f"An image of Pillow's in the mode {image.mode} cannot be turned into RGB: {error}."
         ) from error
+
+
+def _turned(image):
+    from PIL import ImageOps  # there, since the image is one of Pillow's
+
+    try:
+        return ImageOps.exif_transpose(image)
+    except (OSError, ValueError, SyntaxError):  # a damaged tag says nothing
+        return image
 
 
 def _of_array(array: np.ndarray, channels: int) -> tf.Tensor:

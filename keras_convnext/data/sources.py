@@ -41,6 +41,9 @@ class Split(Protocol):
     def name_of(self, index: int) -> str:
         """Returns what a person calls the image: its file, or its number."""
 
+    def unreadable(self) -> str | None:
+        """Names one of the images last asked for that cannot be read, and says what is wrong."""
+
 
 @dataclass(frozen=True)
 class ArraySplit:
@@ -60,6 +63,9 @@ class ArraySplit:
 
     def name_of(self, index: int) -> str:
         return f"image {index}"
+
+    def unreadable(self) -> str | None:
+        return None
 
 
 def load_splits(data: Data) -> tuple[Split, Split | None]:
@@ -86,6 +92,7 @@ def load_split(
     split: str | None = None,
     on_bad_image: str = "error",
     class_names: tuple[str, ...] | None = None,
+    apply_orientation: bool = True,
 ) -> Split:
     """Returns labelled images to evaluate on.
 
@@ -94,18 +101,20 @@ def load_split(
         split: Of the latter, which part.
         on_bad_image: Of the former, `"error"` or `"skip"`, for files that are no images.
         class_names: The classes the network knows; by default those of the data.
+        apply_orientation: Whether images are turned as their EXIF says.
 
     Raises:
         UserError: If there is anything wrong with the data.
     """
     if str(data).startswith(TFDS):
-        return tfds_split(str(data).removeprefix(TFDS), split, class_names=class_names)
+        name = str(data).removeprefix(TFDS)
+        return tfds_split(name, split, None, class_names, apply_orientation)
     if split is not None:
         raise UserError(
             f"`split` ({split!r}) is for data sets of TensorFlow Datasets, such as "
             f"tfds:imagenet_v2. Received as data: {data}. Name the folder itself."
         )
-    return image_folder(data, on_bad_image, class_names)
+    return image_folder(data, on_bad_image, class_names, apply_orientation=apply_orientation)
 
 
 def tfds_splits(name: str, data: Data) -> tuple[Split, Split | None]:
@@ -114,10 +123,13 @@ def tfds_splits(name: str, data: Data) -> tuple[Split, Split | None]:
     Raises:
         DataError: If the data set is not there or is not one of labelled images.
     """
-    train = tfds_split(name, data.training_split, data.path)
-    if data.validation_split is None:
-        return train, None
-    return train, tfds_split(name, data.validation_split, data.path)
+
+    def of(split):
+        turns = data.apply_orientation
+        return tfds_split(name, split, data.path, apply_orientation=turns, for_training=True)
+
+    train = of(data.training_split)
+    return train, None if data.validation_split is None else of(data.validation_split)
 
 
 def digits(test_fraction: float = 0.2, seed: int = 0) -> tuple[ArraySplit, ArraySplit]:
@@ -152,7 +164,14 @@ def image_folders(path: str, data: Data) -> tuple[FolderSplit, FolderSplit | Non
     """
 
     def of(split, class_names=None):
-        return image_folder(root / split, data.on_bad_image, class_names, data.check_images)
+        return image_folder(
+            root / split,
+            data.on_bad_image,
+            class_names,
+            data.check_images,
+            data.apply_orientation,
+            for_training=class_names is None,
+        )
 
     root = existing(path)
     train = of(data.training_split)

@@ -15,11 +15,15 @@ import tensorflow as tf
 
 from keras_convnext.data.decoding import Box, decode_rgb_part
 from keras_convnext.data.folder import labels_among
+from keras_convnext.data.image_check import in_a_line
 from keras_convnext.data.index_cache import index_directory
 from keras_convnext.data.parts import place_among
+from keras_convnext.data.requested import Requested
 from keras_convnext.data.tfrecord_index import current_tfrecord_index
 from keras_convnext.data.wording import shortened
 from keras_convnext.errors import DataError, MissingPackage
+
+LOOKED_AT = 16  # images of a split, before it is used
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class TfdsSplit:
         read: Gives a record by its number.
         features: The image and the label as TensorFlow Datasets describes them, by their names.
         labels: The number among `class_names` of every class of the data set.
+        apply_orientation: Whether images are turned as their EXIF says.
     """
 
     name: str
@@ -41,21 +46,54 @@ class TfdsSplit:
     read: Callable[[int], bytes] = field(repr=False)
     features: dict = field(repr=False)
     labels: np.ndarray = field(repr=False)
+    apply_orientation: bool = True
+    requested: Requested = field(default_factory=Requested, repr=False, compare=False)
 
     def example(self, index: tf.Tensor, box: Box | None = None) -> tuple[tf.Tensor, tf.Tensor]:
-        tfds = _tensorflow_datasets()
         record = tf.numpy_function(self._record, [index], tf.string, stateful=False)
-        image_key, label_key = self.features
-        example = tfds.features.FeaturesDict(self.features).deserialize_example(
-            tf.ensure_shape(record, ()), decoders={image_key: tfds.decode.SkipDecoding()}
-        )
-        image = decode_rgb_part(example[image_key], box)
-        return image, tf.gather(self.labels, example[label_key])
+        encoded, label = self._image_and_label(tf.ensure_shape(record, ()))
+        image = decode_rgb_part(encoded, box, self.apply_orientation)
+        return image, tf.gather(self.labels, label)
 
     def name_of(self, index: int) -> str:
         return f"image {index} of {self.name}"
 
+    def unreadable(self) -> str | None:
+        return self.requested.first_fault(self._fault_of)
+
+    def _fault_of(self, index):
+        try:
+            encoded, label = self._image_and_label(self.read(index))
+            decode_rgb_part(encoded, None, apply_orientation=False)
+        except tf.errors.OpError as error:
+            return f"{self.name_of(index)} cannot be read: {in_a_line(error)}"
+        except Exception as error:  # whatever the reader of the records raises
+            return f"{self.name_of(index)} cannot be read: {error}"
+        if label >= 0:
+            return None
+        return (
+            f"{self.name_of(index)} has no label (-1), as in splits whose predictions are judged "
+            f"elsewhere"
+        )
+
+    def refuse_unusable(self) -> None:
+        """Raises a `DataError` if an image cannot be read or has no label; some are looked at."""
+        some = np.linspace(0, self.size - 1, min(self.size, LOOKED_AT)).astype(int).tolist()
+        fault = next(filter(None, map(self._fault_of, some)), None)
+        if fault:
+            raise DataError(f"{fault}. Name another split, or prepare the data set again.")
+
+    def _image_and_label(self, record):
+        """Returns the bytes of the image and the data set's own number of its class."""
+        tfds = _tensorflow_datasets()
+        image_key, label_key = self.features
+        example = tfds.features.FeaturesDict(self.features).deserialize_example(
+            record, decoders={image_key: tfds.decode.SkipDecoding()}
+        )
+        return example[image_key], example[label_key]
+
     def _record(self, index):
+        self.requested.note(int(index))
         return self.read(int(index))
 
 
@@ -64,6 +102,8 @@ def tfds_split(
     split: str | None,
     data_dir: str | None = None,
     class_names: tuple[str, ...] | None = None,
+    apply_orientation: bool = True,
+    for_training: bool = False,
 ) -> TfdsSplit:
     """Returns a split of a data set that TensorFlow Datasets has prepared; nothing is downloaded.
 
@@ -74,22 +114,31 @@ def tfds_split(
         data_dir: Where the data sets lie. Defaults to TensorFlow Datasets' own place:
             `TFDS_DATA_DIR`, or else `~/tensorflow_datasets`.
         class_names: The classes the network knows; by default those of the data set.
+        apply_orientation: Whether images are turned as their EXIF says.
+        for_training: Whether a network is to be trained on them, which takes two classes at least.
 
     Raises:
         DataError: If the data set is not there, or holds no labelled images, or there is no such
-            split.
+            split, or its labels are hidden.
         MissingPackage: If TensorFlow Datasets is not installed.
     """
     builder = _builder(name, data_dir)
     features = _image_and_label(name, builder.info)
     _, label = features.values()
     own_names = tuple(label.int2str(number) for number in range(label.num_classes))
+    if for_training and len(own_names) < 2:
+        raise DataError(
+            f"The data set {name} has one class, {shortened(own_names)}, and a network needs two "
+            f"at least to tell apart. Choose another one, or another configuration of it."
+        )
     names = class_names or own_names
     labels = labels_among(name, own_names, names)
     instructions = _file_instructions(name, builder.info, split)
     size = sum(one.take for one in instructions)
     read = _reader(name, builder, instructions)
-    return TfdsSplit(f"{name} {split}", size, names, read, features, labels)
+    found = TfdsSplit(f"{name} {split}", size, names, read, features, labels, apply_orientation)
+    found.refuse_unusable()
+    return found
 
 
 def _tensorflow_datasets():

@@ -9,7 +9,10 @@ from pydantic import BaseModel, ValidationError
 
 from keras_convnext.errors import RecipeError
 from keras_convnext.files import expanded
+from keras_convnext.recipe.scalars import kinds_of
 from keras_convnext.recipe.sections import Recipe
+
+NULL, MERGE = "tag:yaml.org,2002:null", "tag:yaml.org,2002:merge"
 
 
 def load_recipe(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
@@ -56,6 +59,8 @@ def _sentence(detail) -> str:
         return f"  {where}: expected keys indented below it. Received: {detail['input']!r}."
     message = detail["msg"].removeprefix("Value error, ").rstrip(".")
     received = detail["input"]
+    if detail["type"] == "string_type":
+        message = "expected text; put what YAML would read as something else into quotes"
     if isinstance(received, dict | BaseModel):
         return f"  {where}: {message}."
     return f"  {where}: {message}. Received: {received!r}."
@@ -65,18 +70,33 @@ def _section(keys: list[str]) -> type[BaseModel]:
     """Returns the section of the schema that `keys` lead to."""
     section: type[BaseModel] = Recipe
     for key in keys:
-        annotation = section.model_fields[key].annotation
-        kinds = [annotation, *getattr(annotation, "__args__", ())]
+        kinds = kinds_of(section.model_fields[key].annotation)
         section = next(k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel))
     return section
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """YAML that refuses a key given twice, of which PyYAML silently keeps the last."""
+class _TextLoader(yaml.SafeLoader):
+    """YAML whose values are text, for their fields to read, or null where they are plain null.
+
+    A key given twice is refused, of which PyYAML silently keeps the last; and so is an anchor with
+    nothing behind it, as in `path: &photos`, which PyYAML reads as null.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (as PyYAML declares it)
+        first: [(tag, pattern) for tag, pattern in resolvers if tag in (NULL, MERGE)]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_scalar_node(self, anchor):
+        node = super().compose_scalar_node(anchor)
+        if anchor is not None and node.tag == NULL:
+            raise yaml.composer.ComposerError(
+                None, None, f"the anchor &{anchor} has no value", node.start_mark
+            )
+        return node
 
     def construct_mapping(self, node, deep=False):
-        merge = "tag:yaml.org,2002:merge"
-        keys = [self.construct_object(key) for key, _ in node.value if key.tag != merge]
+        keys = [self.construct_object(key) for key, _ in node.value if key.tag != MERGE]
         for key in keys:
             if keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(
@@ -93,9 +113,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"The recipe {path} cannot be read: {error}.") from None
     try:
-        settings = yaml.load(text, Loader=_StrictLoader)
+        settings = yaml.load(text, Loader=_TextLoader)
     except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is no valid YAML: {error}.") from None
+        raise RecipeError(
+            f"{path} is no valid YAML: {error}. Text that begins with a character such as *, &, !, "
+            f"[, {{ or %, or holds `: ` or ` #`, belongs in quotes."
+        ) from None
     if not isinstance(settings, dict):
         raise RecipeError(
             f"{path} must hold sections such as `model:` and `data:`, with their keys indented "
@@ -112,10 +135,7 @@ def _apply_override(settings: dict[str, Any], override: str) -> None:
             f"A setting is changed by section.key=value, such as schedule.epochs=10. "
             f"Received: {override!r}."
         )
-    try:
-        value = yaml.load(text, Loader=_StrictLoader)
-    except yaml.YAMLError:
-        raise RecipeError(f"The value of {path} is no valid YAML. Received: {text!r}.") from None
+    value = _value_of(path, text)
     *sections, key = path.split(".")
     for section in sections:
         inner = settings.setdefault(section, {})
@@ -125,3 +145,22 @@ def _apply_override(settings: dict[str, Any], override: str) -> None:
             raise RecipeError(f"{override!r} names keys below {section!r}, which holds {inner!r}.")
         settings = inner
     settings[key] = value
+
+
+def _value_of(path: str, text: str) -> Any:
+    """Reads the value of a setting: as it was typed for a text field, else as YAML."""
+    kinds = _kinds_at(path.split("."))
+    if str in kinds:
+        return None if type(None) in kinds and text in ("", "null") else text
+    try:
+        return yaml.load(text, Loader=_TextLoader)
+    except yaml.YAMLError:
+        raise RecipeError(f"The value of {path} is no valid YAML. Received: {text!r}.") from None
+
+
+def _kinds_at(keys: list[str]) -> set[type]:
+    """Returns the types a key takes; those of text where there is no such key, as is said later."""
+    try:
+        return kinds_of(_section(keys[:-1]).model_fields[keys[-1]].annotation)
+    except (KeyError, StopIteration):
+        return {str}

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from keras_convnext.recipe.scalars import kinds_of, reads_as_true, typed
 from keras_convnext.variants import VARIANTS, get_variant
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -17,19 +18,12 @@ Stages = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 class Section(BaseModel):
     """What every part of a recipe has in common: unknown keys are errors, values never change."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_yes_or_no(cls, value, info):
-        # YAML reads on, off, yes and no as booleans, and pydantic takes those for 1 and 0.
-        values = value if isinstance(value, list) else [value]
-        is_bool = cls.model_fields[info.field_name].annotation is bool
-        if not is_bool and any(isinstance(one, bool) for one in values):
-            raise ValueError("expected a value, not a yes or no")
-        return value
+    def _read_by_the_kind_of_field(cls, value, info):
+        return typed(value, kinds_of(cls.model_fields[info.field_name].annotation))
 
 
 class Runtime(Section):
@@ -176,6 +170,10 @@ class Data(Section):
     on_bad_image: Literal["error", "skip"] = Field(
         "error", description="What a file that is no image does: stop the run, or be left out."
     )
+    apply_orientation: bool = Field(
+        True,
+        description="Whether images are turned as their EXIF says; false in ImageNet's protocol.",
+    )
     test_fraction: float = Field(
         0.2, gt=0, lt=1, description="Share held out, where the source has no split of its own."
     )
@@ -301,7 +299,7 @@ class Augment(Section):
                 settings["rand_augment"] = {**KERAS_CV_RAND_AUGMENT, **settings["rand_augment"]}
         elif policy == "none":
             settings = {**NO_AUGMENTATION, **settings}
-        elif isinstance(settings, dict) and settings.get("trivial_augment"):
+        elif isinstance(settings, dict) and reads_as_true(settings.get("trivial_augment")):
             settings = {"rand_augment": None, **settings}
         return settings
 

@@ -86,7 +86,9 @@ class Predictor:
         run = RunDirectory.open(source)
         data = run.recipe().data
         model = _load_model(run.model(checkpoint))
-        preprocessor = Preprocessor(data.image_size, data.crop_fraction)
+        preprocessor = Preprocessor(
+            data.image_size, data.crop_fraction, apply_orientation=data.apply_orientation
+        )
         return cls(with_probabilities(model), run.class_names(), preprocessor)
 
     @classmethod

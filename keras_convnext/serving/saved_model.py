@@ -31,12 +31,13 @@ def write_saved_model(predictor: Predictor, path: str | Path) -> None:
 
     `serving_default` takes `images`, `float32` of shape `(batch, height, width, channels)` with
     values from 0 to 255, at the classifier's size, and gives `probabilities`, `(batch, classes)`.
-    `serve_files` takes `files`, the bytes of image files, `(batch,)`; it resizes them as in
-    evaluation and gives `probabilities` and the most probable `labels` and `scores`, `(batch, 5)`.
-    A network of other channels than 1 and 3, which files cannot have, goes without `serve_files`.
+    `serve_files` takes `files`, the bytes of image files, `(batch,)`; it prepares them as the
+    predictor's preprocessor does, EXIF orientation included, and gives `probabilities` and the most
+    probable `labels` and `scores`, `(batch, 5)`. A network of other channels than 1 and 3, which
+    files cannot have, goes without `serve_files`.
 
     `assets.extra/keras_convnext.json` has `class_names`, `image_size` (one number, or height and
-    width), `crop_fraction`, `channels` and `multi_label`.
+    width), `crop_fraction`, `channels`, `apply_orientation` and `multi_label`.
 
     Args:
         predictor: The classifier and its classes.
@@ -88,7 +89,7 @@ def _files_endpoint(predictor: Predictor):
     one_image = tf.TensorSpec(preprocessor.image_shape, tf.float32)
 
     def prepare(file):
-        image = in_channels(decode_rgb(file), preprocessor.channels)
+        image = in_channels(decode_rgb(file, preprocessor.apply_orientation), preprocessor.channels)
         return evaluation_image(image, preprocessor.image_size, preprocessor.crop_fraction)
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "files")])

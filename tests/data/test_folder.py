@@ -1,4 +1,5 @@
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_convnext.data.folder import image_folder
-from keras_convnext.data.sources import image_folders, load_splits
+from keras_convnext.data.sources import image_folders, load_split, load_splits
 from keras_convnext.errors import DataError
 from keras_convnext.recipe import Data
 
@@ -105,7 +106,7 @@ def test_a_file_is_no_folder(tmp_path):
 
 def test_images_outside_of_class_folders_are_refused(tmp_path, write_images):
     write_images(tmp_path, {"1.png": 0, "2.png": 1})
-    with pytest.raises(DataError, match="holds no class folders. Put the images of every class"):
+    with pytest.raises(DataError, match="holds no class folders. .* Put the images of every class"):
         image_folder(tmp_path)
 
 
@@ -180,17 +181,111 @@ def test_a_class_without_any_image_is_refused_even_when_skipping(broken):
         image_folder(broken, on_bad_image="skip")
 
 
-def test_a_link_to_a_file_is_followed_and_a_broken_one_is_no_file(tmp_path, write_images):
+def test_links_are_followed(tmp_path, write_images):
     write_images(tmp_path / "data", {"cat/1.png": 0})
     write_images(tmp_path, {"elsewhere/2.png": 50, "elsewhere/dark/3.png": 60})
-    (tmp_path / "data/cat/gone.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "data/cat/2.png").symlink_to(tmp_path / "elsewhere/2.png")
-    (tmp_path / "data/cat/deeper").symlink_to(tmp_path / "elsewhere/dark")  # of folders, none
-    (tmp_path / "data/dog").symlink_to(tmp_path / "elsewhere")  # but a class may be one
+    (tmp_path / "data/cat/deeper").symlink_to(tmp_path / "elsewhere/dark")
+    (tmp_path / "data/dog").symlink_to(tmp_path / "elsewhere")
     split = image_folder(tmp_path / "data")
-    expected = ["cat/1.png", "cat/2.png", "dog/2.png", "dog/dark/3.png"]
+    expected = ["cat/1.png", "cat/2.png", "cat/deeper/3.png", "dog/2.png", "dog/dark/3.png"]
     assert names(split) == [str(tmp_path / "data" / name) for name in expected]
-    assert labels(split) == [0, 0, 1, 1]
+    assert labels(split) == [0, 0, 0, 1, 1]
+
+
+def test_a_link_that_leads_nowhere_is_a_file_that_cannot_be_read(tmp_path, write_images, caplog):
+    write_images(tmp_path, {"cat/1.png": 0, "dog/1.png": 0})
+    (tmp_path / "cat/gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "dog/circle.png").symlink_to("circle.png")
+    with pytest.raises(DataError, match="2 files of 4 .* The first is .*cat/gone.png: "):
+        image_folder(tmp_path)
+    split = image_folder(tmp_path, on_bad_image="skip")
+    assert [Path(name).name for name in names(split)] == ["1.png", "1.png"]
+    assert "gone.png" in caplog.text and "circle.png" in caplog.text
+
+
+def test_a_class_behind_a_link_that_leads_nowhere_is_named(tmp_path, write_images):
+    write_images(tmp_path, {"cat/1.png": 0, "dog/1.png": 0})
+    (tmp_path / "owl").symlink_to(tmp_path / "unmounted/owl")
+    (tmp_path / "emu").symlink_to("emu")
+    with pytest.raises(DataError, match="links in .* that lead nowhere: emu, owl. Put back what"):
+        image_folder(tmp_path, on_bad_image="skip")
+
+
+def folder_data(path, **settings):
+    return Data(source="folder", path=str(path), validation_split=None, **settings)
+
+
+def test_one_class_is_never_trained(tmp_path, write_images):
+    write_images(tmp_path, {"train/owl/1.png": 0, "train/owl/2.png": 0})
+    with pytest.raises(DataError, match="train holds one class, owl, .* owl holds 2 files, such"):
+        load_splits(folder_data(tmp_path))
+
+
+def test_classes_a_level_too_deep_are_named(tmp_path, write_images):
+    write_images(tmp_path, {"train/all/cat/1.png": 0, "train/all/dog/1.png": 0})
+    with pytest.raises(DataError, match="all holds the folders cat, dog. .*=train/all") as one:
+        load_splits(folder_data(tmp_path))
+    assert "data.training_split=train/all" in str(one.value)
+    train, _ = load_splits(folder_data(tmp_path, training_split="train/all"))
+    assert train.class_names == ("cat", "dog")
+    with pytest.raises(DataError, match="classes that the training images lack: all. .*cat, dog.$"):
+        load_split(tmp_path / "train", class_names=("cat", "dog"))
+
+
+def test_the_parts_of_a_data_set_are_no_classes(tmp_path, write_images):
+    write_images(tmp_path / "x/train", BOTH)
+    with pytest.raises(DataError, match="holds the parts of a data set, train, val, and not its"):
+        load_splits(folder_data(tmp_path / "x"))
+    with pytest.raises(DataError, match="Name one of the parts, such as .*train/val;"):
+        load_split(tmp_path / "x/train")
+    write_images(tmp_path / "vehicles", {"train/1.png": 0, "test/1.png": 0})
+    assert load_split(tmp_path / "vehicles").class_names == ("test", "train")
+
+
+def test_classes_that_all_hold_the_same_folders_are_doubted(tmp_path, write_images, caplog):
+    images = {f"{part}/{name}/1.png": 0 for part in ("a", "b") for name in ("cat", "dog")}
+    assert image_folder(write_images(tmp_path, images)).class_names == ("a", "b")
+    assert "hold no files and each the same folders: cat, dog" in caplog.text
+
+
+def test_folders_below_some_classes_are_not_doubted(tmp_path, write_images, caplog):
+    image_folder(write_images(tmp_path, {"a/cat/1.png": 0, "a/dog/1.png": 0, "b/1.png": 0}))
+    assert caplog.text == ""
+
+
+def test_an_evaluation_folder_may_hold_one_of_many_classes(tmp_path, write_images):
+    write_images(tmp_path, {"dog/1.png": 0})
+    assert labels(load_split(tmp_path, class_names=("cat", "dog", "eel"))) == [1]
+
+
+def test_images_without_a_class_folder_are_named(tmp_path, write_images, caplog):
+    write_images(tmp_path, {"7.png": 0, "8.PNG": 0})
+    with pytest.raises(DataError, match="no class folders. .* holds 2 files, such as 7.png"):
+        image_folder(tmp_path)
+    image_folder(write_images(tmp_path, {"cat/1.png": 0}))
+    assert "2 images in" in caplog.text and "such as 7.png" in caplog.text
+
+
+def test_file_names_may_be_any_bytes(tmp_path, write_images, caplog):
+    write_images(tmp_path, {"cat/1.png": 5, "dog/1.png": 6})
+    name = tmp_path / "cat" / os.fsdecode(b"caf\xe9.png")  # Latin-1, no UTF-8
+    name.write_bytes((tmp_path / "cat/1.png").read_bytes())
+    split = image_folder(tmp_path)
+    assert split.name_of(1) == str(name)
+    assert split.example(tf.constant(1))[0].shape == (20, 16, 3)
+    name.write_text("no image")
+    with pytest.raises(DataError, match="caf\udce9.png: Unknown image file format"):
+        image_folder(tmp_path)
+    assert image_folder(tmp_path, on_bad_image="skip").size == 2
+    assert "caf\udce9.png" in caplog.text
+
+
+def test_the_name_of_a_class_is_text(tmp_path, write_images):
+    write_images(tmp_path, {"cat/1.png": 5})
+    (tmp_path / os.fsdecode(b"\xfcl")).mkdir()
+    with pytest.raises(DataError, match=r"must be UTF-8, .*: '\\udcfcl'."):
+        image_folder(tmp_path)
 
 
 def test_the_order_is_that_of_the_paths(tmp_path):
@@ -202,12 +297,13 @@ def test_the_order_is_that_of_the_paths(tmp_path):
 
 
 def test_a_recipe_may_call_the_parts_otherwise_or_have_no_validation_images(tmp_path, write_images):
-    write_images(tmp_path, {"a/cat/1.png": 0, "b/cat/1.png": 0, "b/cat/2.png": 0})
+    images = {f"a/{name}/1.png": 0 for name in ("cat", "dog")}
+    write_images(tmp_path, {**images, "b/cat/1.png": 0, "b/cat/2.png": 0})
     settings = {"source": "folder", "path": str(tmp_path), "training_split": "a"}
     train, val = load_splits(Data(**settings, validation_split="b"))
-    assert (train.size, val.size) == (1, 2)
+    assert (train.size, val.size) == (2, 2)
     train, val = load_splits(Data(**settings, validation_split=None))
-    assert train.size == 1 and val is None
+    assert train.size == 2 and val is None
 
 
 def test_files_need_not_be_checked(broken):

@@ -80,6 +80,59 @@ def test_every_change_is_seen(index_of, folder, listings, change):
     assert len(listings) == 2
 
 
+@pytest.fixture
+def linked(folder, tmp_path, settle):
+    """The folder with a class, a folder and a file behind links."""
+    for name in ("pool/4.png", "classes/eel/5.png", "folders/old/6.png"):
+        add(tmp_path / "there", name)
+    (folder / "dog/4.png").symlink_to("../../there/pool/4.png")
+    (folder / "cat/old").symlink_to(tmp_path / "there/folders/old")
+    (folder / "eel").symlink_to(tmp_path / "there/classes/eel")
+    return settle(tmp_path) / "data"
+
+
+def replaced(folder, name):
+    """Puts a new folder in the place of one, with the same time."""
+    times = os.stat(folder / name)
+    (folder / name).rename(folder / "before")
+    add(folder, f"{name}/7.png")
+    os.utime(folder / name, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+CHANGES_BEHIND_LINKS = {
+    "a file more in a folder": lambda root: add(root, "folders/old/7.png"),
+    "a file more in a class": lambda root: add(root, "classes/eel/7.png"),
+    "another folder in its place": lambda root: replaced(root, "folders/old"),
+    "a class that is gone and back": lambda root: replaced(root, "classes/eel"),
+    "a file replaced": lambda root: (root / "pool/4.png").rename(root / "pool/5.png"),
+}
+
+
+def test_what_lies_behind_links_has_numbers_too(index_of, linked, listings):
+    expected = ["cat/1.png", "cat/deep/down/2.png", "cat/old/6.png"]
+    expected += ["dog/3.png", "dog/4.png", "eel/5.png"]
+    assert paths(index_of(linked)) == expected == paths(index_of(linked))
+    assert len(listings) == 1
+
+
+@pytest.mark.parametrize("change", CHANGES_BEHIND_LINKS)
+def test_every_change_behind_a_link_is_seen(index_of, linked, listings, tmp_path, change):
+    index_of(linked)
+    CHANGES_BEHIND_LINKS[change](tmp_path / "there")
+    index_of(linked)
+    assert len(listings) == 2
+
+
+def test_links_may_lead_round_in_circles(index_of, folder):
+    (folder / "cat/deep/up").symlink_to("..")
+    (folder / "cat/all").symlink_to(folder)
+    (folder / "dog/same").symlink_to(".")
+    (folder / "dog/one").symlink_to("two")
+    add(folder, "dog/two/4.png")
+    expected = ["cat/1.png", "cat/deep/down/2.png", "dog/3.png", "dog/two/4.png"]
+    assert paths(index_of(folder)) == expected
+
+
 def test_a_folder_that_has_just_changed_is_not_trusted_yet(index_of, tmp_path):
     add(tmp_path / "new", "cat/1.png")
     index_of(tmp_path / "new")

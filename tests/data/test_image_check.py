@@ -13,9 +13,9 @@ pytestmark = pytest.mark.backend_free
 def checked(monkeypatch):
     """The names of the files that were decoded to be checked."""
     seen = []
-    fault = image_check._fault
+    fault = image_check.fault_of_file
     monkeypatch.setattr(
-        image_check, "_fault", lambda path: seen.append(path.decode()[-9:]) or fault(path)
+        image_check, "fault_of_file", lambda path: seen.append(path.decode()[-9:]) or fault(path)
     )
     return seen
 
@@ -75,7 +75,7 @@ def test_an_interrupted_check_goes_on_where_it_was(folder, checked, monkeypatch)
         return None
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(image_check, "_fault", interrupt)
+        patch.setattr(image_check, "fault_of_file", interrupt)
         image_folder(folder)
     assert size_of(folder, checked) == (6, ["cat/1.png", "cat/2.png"])
 

@@ -11,6 +11,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from keras_convnext.data.pipeline import training_dataset
+from keras_convnext.data.read_errors import unreadable_named
 from keras_convnext.data.sources import load_split, load_splits
 from keras_convnext.data.tfds_source import tfds_split
 from keras_convnext.errors import DataError, MissingPackage, UserError
@@ -205,10 +206,54 @@ def test_grey_images_get_three_channels(tmp_path):
     assert_same(examples(split), references(builder, "train"))
 
 
-def test_an_image_without_a_label_is_an_error_once_it_is_read(tmp_path):
+def test_hidden_labels_are_refused(tmp_path):
     prepared(Greys, tmp_path)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="-1 is not in"):
-        examples(tfds_split("greys", "test", str(tmp_path)))
+    message = "image 0 of greys test has no label .*judged elsewhere. Name another split"
+    with pytest.raises(DataError, match=message):
+        tfds_split("greys", "test", str(tmp_path))
+
+
+class Partly(Greys):
+    """One image among many has no label."""
+
+    def example(self, number):
+        return super().example(number) | {"label": -1 if number == 11 else number % 3}
+
+
+def test_a_single_image_without_a_label_is_named_once_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_convnext.data.tfds_source.LOOKED_AT", 1)
+    prepared(Partly, tmp_path)
+    split = tfds_split("partly", "train", str(tmp_path))
+    message = r"image \d+ of partly train has no label"
+    with pytest.raises(DataError, match=message), unreadable_named(None, split):
+        examples(split)
+
+
+class Single(Greys):
+    """All images are of one class."""
+
+    FEATURES = (Greys.FEATURES[0], ("label", tfds.features.ClassLabel(names=["n02123045"])))
+
+    def example(self, number):
+        return super().example(number) | {"label": 0}
+
+
+def test_one_class_is_never_trained(tmp_path):
+    prepared(Single, tmp_path)
+    data = Data(source="tfds", dataset="single", path=str(tmp_path), validation_split="test")
+    with pytest.raises(DataError, match="single has one class, n02123045, and a network needs two"):
+        load_splits(data)
+    assert tfds_split("single", "test", str(tmp_path), tuple(NAMES)).size == TESTING
+
+
+def test_a_record_that_goes_bad_is_named(own_photos):
+    builder, data_dir = own_photos
+    split = tfds_split("photos", "train", data_dir)
+    file = files_of(builder, "train")[0]
+    file.write_bytes(bytes(len(file.read_bytes())))
+    message = r"image \d+ of photos train cannot be read: "
+    with pytest.raises(DataError, match=message), unreadable_named(split):
+        examples(split)
 
 
 def test_classes_are_numbered_as_the_network_knows_them(photos):

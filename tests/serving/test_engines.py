@@ -42,7 +42,10 @@ inputs = {
 }
 metadata = {
     name: model.get_rt_info(["keras_convnext", name]).value
-    for name in ("class_names", "image_size", "crop_fraction", "channels", "multi_label")
+    for name in (
+        *("class_names", "image_size", "crop_fraction", "channels"),
+        *("apply_orientation", "multi_label"),
+    )
 }
 compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 results = [compiled(images[:n])["probabilities"] for n in (1, 3, 5)]
@@ -97,6 +100,7 @@ def test_an_engine_gives_the_classifiers_probabilities(predictor, write, name, t
         "image_size": 16,
         "crop_fraction": 0.875,
         "channels": 3,
+        "apply_orientation": True,
         "multi_label": False,
     }
     expected = predictor.classifier.predict(IMAGES, verbose=0)

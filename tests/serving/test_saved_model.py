@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from keras_convnext import Predictor
 from keras_convnext.errors import MissingPackage, RunError
@@ -14,6 +15,7 @@ from keras_convnext.serving import saved_model
 from keras_convnext.serving.saved_model import write_saved_model
 
 SIZE, CLASSES = 16, 7
+ORIENTATION = 0x0112  # of EXIF
 
 # Loads a SavedModel, runs both signatures on what is in a folder, and writes what they give.
 SERVER = """
@@ -56,6 +58,10 @@ def folder(tmp_path_factory, write_images):
     folder = tmp_path_factory.mktemp("requests")
     for number, name in enumerate(("a.jpg", "b.png", "c.jpg")):
         write_images(folder, {name: 60 + 50 * number}, (20 + 9 * number, 31 - 4 * number))
+    lying = Image.Exif()
+    lying[ORIENTATION] = 6
+    with Image.open(folder / "a.jpg") as upright:
+        upright.save(folder / "d.jpg", exif=lying)
     images = np.random.default_rng(0).uniform(0, 255, (5, SIZE, SIZE, 3))
     np.save(folder / "images.npy", images.astype("float32"))
     return folder
