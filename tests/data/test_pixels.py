@@ -7,7 +7,8 @@ import sys
 import keras
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.ExifTags import Base
 
 from keras_convnext.data.pixels import each_image, pixels_of
 from keras_convnext.errors import DataError, UserError
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.backend_free
 RGB = np.random.default_rng(0).integers(0, 256, (9, 14, 3), dtype="uint8")
 GREY = RGB[..., 0]
 RGBA = np.dstack([RGB, GREY])
+ORIENTATION = Base.Orientation
 
 
 def encoded(image, format="PNG"):
@@ -42,6 +44,20 @@ def test_colours_are_pillows(image, channels):
 def test_grey_arrays_are_turned_into_any_colour(image):
     np.testing.assert_array_equal(pixels_of(image, 1)[..., 0], GREY)
     np.testing.assert_array_equal(pixels_of(image, 3), np.dstack([GREY] * 3))
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_images_of_pillows_are_turned_unless_told_otherwise(orientation):
+    image = Image.fromarray(RGB)
+    image.getexif()[ORIENTATION] = orientation
+    turned = np.asarray(ImageOps.exif_transpose(image))
+    np.testing.assert_array_equal(pixels_of(image, 3), turned)
+    np.testing.assert_array_equal(pixels_of(image, 3, apply_orientation=False), RGB)
+    file = io.BytesIO()
+    image.save(file, "PNG", exif=image.getexif())
+    for source in (file.getvalue(), Image.open(file)):
+        np.testing.assert_array_equal(pixels_of(source, 3), turned)
+        np.testing.assert_array_equal(pixels_of(source, 3, apply_orientation=False), RGB)
 
 
 @pytest.mark.parametrize(
