@@ -15,7 +15,7 @@ from keras_convnext.data.folder_layout import refuse_wrong_level, what_lies_too_
 from keras_convnext.data.image_check import fault_of_file, find_faults, numbers_to_leave_out
 from keras_convnext.data.index_cache import index_directory
 from keras_convnext.data.requested import Requested
-from keras_convnext.data.wording import shortened
+from keras_convnext.data.wording import printable, shortened
 from keras_convnext.errors import DataError
 from keras_convnext.files import expanded
 
@@ -59,7 +59,7 @@ class FolderSplit:
     def _fault_of(self, index):
         path, _ = self._path_and_label(index)
         fault = fault_of_file(path)
-        return fault and f"{os.fsdecode(path)} cannot be read as an image: {fault}"
+        return fault and f"{printable(os.fsdecode(path))} cannot be read as an image: {fault}"
 
     def _requested(self, index):
         self.requested.note(int(index))

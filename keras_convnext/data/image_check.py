@@ -20,7 +20,7 @@ from keras_convnext.console import console
 from keras_convnext.data.decoding import FORMATS, decode_rgb
 from keras_convnext.data.folder_index import CHANGED, FolderIndex
 from keras_convnext.data.index_cache import told_in_a_sentence
-from keras_convnext.data.wording import counted, shortened
+from keras_convnext.data.wording import counted, printable, shortened
 from keras_convnext.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ def numbers_to_leave_out(
         DataError: If a file is no image and that is an error, or a class has none left.
     """
     bad = np.array(sorted(faults), np.int64)
-    paths = [str(folder / os.fsdecode(index.path_of(number))) for number in bad]
+    paths = [printable(str(folder / os.fsdecode(index.path_of(number)))) for number in bad]
     if len(bad) and on_bad_image == "error":
         raise DataError(
             f"{counted(len(bad), 'file')} of {index.size} cannot be read as images. The first is "

@@ -10,6 +10,11 @@ def counted(count: int, noun: str) -> str:
 
 def shortened(names: Iterable[str], most: int = 5) -> str:
     """Returns the names with commas between them, of many the first."""
-    names = list(names)
+    names = list(map(printable, names))
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
+
+
+def printable(name: str) -> str:
+    """Returns a file's name with escapes for bytes that are no text, which no stream would take."""
+    return name.encode("utf-8", "backslashreplace").decode()
