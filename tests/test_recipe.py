@@ -392,7 +392,7 @@ def test_early_stopping_may_be_a_number_alone(load):
     ("setting", "message"),
     [
         ("schedule.early_stopping=0", "early_stopping.patience: Input should be greater than"),
-        ("schedule.early_stopping=yes", "expected a value, not a yes or no"),
+        ("schedule.early_stopping=yes", "expected a decimal number"),
         ("schedule.early_stopping={min_delta: 1}", "early_stopping.patience: this key is required"),
         ("schedule.early_stopping={patience: 1, monitor: val_f1}", "should be 'val_accuracy', 'v"),
         (

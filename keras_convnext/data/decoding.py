@@ -1,5 +1,7 @@
 """Image files to RGB pixels, inside a TensorFlow graph: for tf.data and for served models."""
 
+import functools
+
 import tensorflow as tf
 
 from keras_convnext.data.orientation import (
@@ -48,6 +50,7 @@ def _decode(encoded, header):
     return tf.ensure_shape(image, (None, None, 3))
 
 
+@tf.autograph.experimental.do_not_convert  # there is nothing to convert, and looking takes seconds
 def decode_rgb_part(
     encoded: tf.Tensor, box: Box | None, apply_orientation: bool = True
 ) -> tf.Tensor:
@@ -68,6 +71,8 @@ def decode_rgb_part(
         tf.errors.InvalidArgumentError: If the bytes are no image of a known format. A JPEG's fault
             outside of the part may go unnoticed.
     """
+    if apply_orientation and box is None and tf.executing_eagerly():
+        return _decode_traced_once()(encoded)
     header = _header(encoded)
 
     def decode(box):
@@ -77,10 +82,18 @@ def decode_rgb_part(
         return decode(box)
     # Not inlined, so that what it consists of takes no time where it is not run.
     turned = tf.function(
-        lambda: _turned(encoded, decode, box), experimental_attributes={"_noinline": True}
+        lambda: _turned(encoded, decode, box),
+        autograph=False,
+        experimental_attributes={"_noinline": True},
     )
     part = tf.cond(may_be_turned(header), turned, lambda: decode(box))
     return tf.ensure_shape(part, (None, None, 3))
+
+
+@functools.cache
+def _decode_traced_once():
+    """Returns `decode_rgb` as a graph; called outside of one it would be traced for each image."""
+    return tf.function(decode_rgb, input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
 
 
 def _turned(encoded, decode, box):

@@ -392,7 +392,7 @@ class EarlyStopping(Section):
     @model_validator(mode="before")
     @classmethod
     def _patience_alone(cls, settings):
-        return {"patience": settings} if isinstance(settings, int) else settings
+        return {"patience": settings} if isinstance(settings, int | str) else settings
 
 
 class Schedule(Section):

@@ -152,7 +152,7 @@ def test_what_is_no_image_is_upright(text):
 @pytest.mark.parametrize("apply_orientation", [True, False])
 def test_the_preprocessor_has_the_switch(tmp_path, apply_orientation):
     (tmp_path / "1.jpg").write_bytes(file_of("JPEG", exif_of(3)))
-    prepared = Preprocessor(32, 1.0, apply_orientation)(tmp_path / "1.jpg")
+    prepared = Preprocessor(32, 1.0, apply_orientation=apply_orientation)(tmp_path / "1.jpg")
     as_stored = np.asarray(Image.open(tmp_path / "1.jpg"))
     pixels = as_stored[::-1, ::-1] if apply_orientation else as_stored
     np.testing.assert_array_equal(prepared, Preprocessor(32, 1.0)(pixels.copy()))

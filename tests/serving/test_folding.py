@@ -54,7 +54,7 @@ def test_a_nested_network_is_folded_too():
 
 def test_a_normalisation_that_others_use_stays():
     base = network(include_top=False)
-    normalized = base.get_layer("normalization").output
+    normalized = base.get_layer("pixel_normalization").output
     beside = keras.layers.GlobalAveragePooling2D()(normalized)
     pooled = keras.layers.GlobalAveragePooling2D()(base.output)
     model = keras.Model(base.input, keras.layers.Concatenate()([beside, pooled]))

@@ -122,6 +122,7 @@ def test_a_grey_network_of_one_logit_and_not_square_is_exported(grey):
         "image_size": [24, 40],
         "crop_fraction": 0.875,
         "channels": 1,
+        "apply_orientation": True,
         "multi_label": False,
     }
 
