@@ -83,7 +83,8 @@ def serve(path, images):
         import openvino
 
         model = openvino.Core().read_model(path)
-        names = ("class_names", "image_size", "crop_fraction", "channels", "multi_label")
+        names = ("class_names", "image_size", "crop_fraction", "channels", "apply_orientation")
+        names += ("multi_label",)
         metadata = {name: model.get_rt_info(["keras_convnext", name]).value for name in names}
         compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         found = compiled(images)["probabilities"]
