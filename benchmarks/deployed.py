@@ -36,12 +36,12 @@ import keras_convnext
 from keras_convnext import Predictor, imagenet
 from keras_convnext.benchmark.machine import describe_machine
 from keras_convnext.benchmark.torchvision_operations import make_torchvision_importable
-from keras_convnext.data.sources import load_splits
+from keras_convnext.data.sources.load import load_splits
+from keras_convnext.runs.directory import RunDirectory
 from keras_convnext.runtime import describe_python
 from keras_convnext.serving.onnx_model import write_onnx
 from keras_convnext.serving.openvino_model import write_openvino
 from keras_convnext.serving.quantization import quantized
-from keras_convnext.training.run_directory import RunDirectory
 
 RESULT = Path(__file__).parent / "results" / "deployed.json"
 RECIPE = Path(__file__).parent.parent / "recipes/quickstart/digits.yaml"

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from keras_convnext.training.run_directory import RunDirectory
+from keras_convnext.runs.directory import RunDirectory
 
 ROOT = Path(__file__).parent.parent
 RECIPE = ROOT / "recipes" / "quickstart" / "digits.yaml"

@@ -28,7 +28,7 @@ from rich.progress import track
 from rich.table import Table
 from sklearn.model_selection import StratifiedKFold
 
-from keras_convnext.data.sources import digits
+from keras_convnext.data.sources.load import digits
 
 ROOT = Path(__file__).parent.parent
 RECIPE = ROOT / "recipes" / "quickstart" / "digits.yaml"

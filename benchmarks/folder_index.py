@@ -24,7 +24,12 @@ import numpy as np
 from rich.console import Console
 
 from keras_convnext import imagenet
-from keras_convnext.data.folder_index import ClassFolder, FolderIndex, current_index, write_index
+from keras_convnext.data.sources.folder_index import (
+    ClassFolder,
+    FolderIndex,
+    current_index,
+    write_index,
+)
 
 RESULT = Path(__file__).parent / "results" / "folder_index.json"
 FILES = 14_000_000

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from keras_convnext.benchmark.comparison import compare, label_of
 from keras_convnext.benchmark.contenders import TIMM, TIMM_COMPILED, contenders
-from keras_convnext.variants import VARIANTS
+from keras_convnext.catalog.architectures import VARIANTS
 
 RESULT = Path(__file__).parent / "results" / "gpu.json"
 MODELS = ("convnext_tiny", "convnext_base")

@@ -147,7 +147,7 @@ def our_datasets(folder: str, arguments: argparse.Namespace) -> dict:
 
     runtime.start_quietly()
     from keras_convnext.data.pipeline import training_dataset
-    from keras_convnext.data.sources import image_folder
+    from keras_convnext.data.sources.load import image_folder
     from keras_convnext.recipe import Augment, Data
 
     split = image_folder(folder, class_names=tuple(str(number) for number in range(CLASSES)))

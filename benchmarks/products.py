@@ -26,8 +26,8 @@ from rich.table import Table
 
 from keras_convnext.benchmark.contenders import PRECISIONS
 from keras_convnext.benchmark.machine import describe_machine
+from keras_convnext.catalog.architectures import VARIANTS
 from keras_convnext.runtime import BACKENDS
-from keras_convnext.variants import VARIANTS
 
 RESULT = Path(__file__).parent / "results" / "products.json"
 CALLS = 9
@@ -51,7 +51,7 @@ def product_of(backend: str):
     if backend == "torch":
         import torch
 
-        from keras_convnext.kernels.torch_product import product
+        from keras_convnext.kernels.torch.matmul import product
 
         def multiply(a, b):
             with torch.no_grad():
@@ -61,8 +61,8 @@ def product_of(backend: str):
     if backend == "jax":
         import jax
 
-        from keras_convnext.kernels.jax_onednn_product import product
-        from keras_convnext.kernels.jax_onednn_support import has_onednn
+        from keras_convnext.kernels.jax.onednn.matmul import product
+        from keras_convnext.kernels.jax.onednn.support import has_onednn
 
         compiled = jax.jit(product if has_onednn() else jax.numpy.matmul)
         return lambda a, b: compiled(a, b).block_until_ready(), jax.numpy.ones

@@ -36,7 +36,7 @@ def main() -> None:
         write_reference(*arguments.one)
         return
 
-    from keras_convnext.variants import VARIANTS
+    from keras_convnext.catalog.architectures import VARIANTS
 
     rows = []
     for name in VARIANTS:
@@ -70,7 +70,7 @@ def write_reference(project: str, name: str, folder: str) -> None:
     from safetensors.numpy import save_file
 
     from keras_convnext.benchmark.torchvision_operations import make_torchvision_importable
-    from keras_convnext.variants import VARIANTS
+    from keras_convnext.catalog.architectures import VARIANTS
 
     make_torchvision_importable()
     torch.manual_seed(0)

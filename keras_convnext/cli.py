@@ -87,9 +87,9 @@ def train(
 
     checked = load_recipe(recipe, settings or [])
     start_quietly(checked.runtime.backend, checked.runtime.deterministic)
-    from keras_convnext import runs
+    from keras_convnext import workflows
 
-    run, evaluation = runs.train(checked, run_dir, overwrite)
+    run, evaluation = workflows.train(checked, run_dir, overwrite)
     if evaluation is None:
         results.print("no validation images, so nothing is evaluated")
     else:
@@ -119,9 +119,9 @@ def evaluate(
 ) -> None:
     """Evaluate a run, a published checkpoint or a model."""
     start_quietly()
-    from keras_convnext import runs
+    from keras_convnext import workflows
 
-    figures = runs.evaluate(source, data, checkpoint, on_bad_image, split).summary()
+    figures = workflows.evaluate(source, data, checkpoint, on_bad_image, split).summary()
     if as_json:
         print(json.dumps(figures))  # noqa: T201 (rich would wrap it)
     else:
@@ -279,7 +279,7 @@ def benchmark(
 @app.command(epilog="Example: keras-convnext models")
 def models() -> None:
     """List the models with their sizes."""
-    from keras_convnext.variants import VARIANTS
+    from keras_convnext.catalog.architectures import VARIANTS
 
     table = Table("name", "blocks", "channels")
     for title in ("parameters", "GMACs at 224", "GMACs at 384"):
@@ -302,8 +302,8 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List the published checkpoints."""
-    from keras_convnext.variants import get_variant
-    from keras_convnext.weights.catalog import CHECKPOINTS, list_weights
+    from keras_convnext.catalog.architectures import get_variant
+    from keras_convnext.catalog.checkpoints import CHECKPOINTS, list_weights
 
     rows = [CHECKPOINTS[name] for name in list_weights(model and get_variant(model).name)]
     if as_json:

@@ -7,7 +7,7 @@ from pathlib import Path
 from keras_convnext.errors import WeightsError
 from keras_convnext.weights.fetch import fetch
 from keras_convnext.weights.save import SUFFIXES, whole_file, write_weights
-from keras_convnext.weights.stored import StoredWeights
+from keras_convnext.weights.weight_file import StoredWeights
 
 KERAS_FILES = (".keras", ".weights.h5")  # the rest needs no Keras, nor the memory it takes
 

@@ -13,10 +13,10 @@ from PIL import Image
 
 import keras_convnext
 from keras_convnext import cli, imagenet
-from keras_convnext.data.sources import digits
-from keras_convnext.training.run_directory import RunDirectory
-from keras_convnext.variants import VARIANTS
-from keras_convnext.weights.catalog import CHECKPOINTS, list_weights
+from keras_convnext.catalog.architectures import VARIANTS
+from keras_convnext.catalog.checkpoints import CHECKPOINTS, list_weights
+from keras_convnext.data.sources.load import digits
+from keras_convnext.runs.directory import RunDirectory
 
 pytestmark = pytest.mark.backend_free
 
@@ -145,10 +145,9 @@ def test_a_folder_is_trained_on_evaluated_and_used(run_command, recipes, folder,
 def test_a_run_without_validation_images_prints_what_there_is(
     run_command, recipes, tmp_path, monkeypatch
 ):
-    from keras_convnext import runs
 
     finished = (RunDirectory(tmp_path / "run"), None)
-    monkeypatch.setattr(runs, "train", lambda *_: finished)
+    monkeypatch.setattr("keras_convnext.workflows.train", lambda *_: finished)
     status, out, _ = run_command("train", recipes / "quickstart/digits.yaml")
     assert status == 0
     assert "no validation images, so nothing is evaluated\n" in out

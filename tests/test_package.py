@@ -16,34 +16,37 @@ BACKENDS = {"keras", "tensorflow", "jax", "torch"}
 
 # What may import what: every row only the rows above it, and itself where it is one package.
 ROWS = [
-    {"variants", "imagenet", "layer_decay", "errors", "files", "recipe", "console", "runtime"}
-    | {"keras_import"},
+    {"catalog", "errors", "files", "recipe", "console", "runtime", "keras_import", "text"},
     {"kernels", "optimizers", "schedules", "metric_values", "callbacks"},
-    {"layers", "weights"},
+    {"layers", "weights", "runs"},
     {"models"},
     {"conversion", "data", "training"},
     {"benchmark", "evaluation", "serving"},
-    {"runs"},
+    {"workflows"},
     {"cli"},
     {"__main__"},
 ]
 ROW_OF = {part: row for row, parts in enumerate(ROWS) for part in parts}
 # The rows whose parts do not know each other either.
-APART = [{"layers", "weights"}, {"data", "training"}, {"benchmark", "evaluation", "serving"}]
+APART = [
+    {"layers", "weights", "runs"},
+    {"data", "training"},
+    {"benchmark", "evaluation", "serving"},
+]
 
 # Modules that a recipe, the command line and this package itself need before a backend is chosen.
 WITHOUT_BACKEND = [
     "",
-    "variants",
+    "catalog.architectures",
     "errors",
     "files",
     "recipe",
     "console",
     "runtime",
-    "training.plan",
+    "runs.plan",
     "benchmark.comparison",
     "cli",
-    "weights.catalog",
+    "catalog.checkpoints",
     "keras_import",
 ]
 
@@ -127,7 +130,7 @@ def test_other_names_are_not_there():
 
 
 def test_models_are_listed_by_size():
-    from keras_convnext.variants import VARIANTS
+    from keras_convnext.catalog.architectures import VARIANTS
 
     assert keras_convnext.list_models() == list(VARIANTS)
     for isotropic in (False, True):

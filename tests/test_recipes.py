@@ -8,10 +8,10 @@ import pytest
 
 from keras_convnext import ConvNeXt, save_weights
 from keras_convnext.data.pipeline import training_dataset
-from keras_convnext.data.sources import load_splits
+from keras_convnext.data.sources.load import load_splits
 from keras_convnext.recipe import Recipe, load_recipe
+from keras_convnext.runs.plan import make_plan
 from keras_convnext.training.model import build_model, compile_model, initialize
-from keras_convnext.training.plan import make_plan
 
 RECIPES = {
     "quickstart": ["digits", "folder"],

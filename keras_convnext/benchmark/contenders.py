@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from keras_convnext.catalog.architectures import get_variant
 from keras_convnext.errors import MissingPackage, UserError
 from keras_convnext.runtime import BACKENDS
-from keras_convnext.variants import get_variant
 
 OURS = "keras_convnext"
 KERAS_APPLICATIONS = "keras.applications"

@@ -19,8 +19,8 @@ from keras_convnext.benchmark.contenders import (
     TRANSFORMERS,
     Contender,
 )
+from keras_convnext.catalog.architectures import get_variant
 from keras_convnext.errors import UserError
-from keras_convnext.variants import get_variant
 
 CLASSES = 1000
 LEARNING_RATE = 1e-4

@@ -5,10 +5,10 @@ import tensorflow as tf
 from rich.progress import track
 
 from keras_convnext.console import console
-from keras_convnext.data.folder import FolderSplit
-from keras_convnext.data.sources import Split
-from keras_convnext.data.wording import shortened
+from keras_convnext.data.sources.folder import FolderSplit
+from keras_convnext.data.sources.load import Split
 from keras_convnext.errors import DataError
+from keras_convnext.text import shortened
 
 LABELS_AT_ONCE = 4096
 

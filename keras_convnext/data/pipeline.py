@@ -3,20 +3,20 @@
 import keras
 import tensorflow as tf
 
-from keras_convnext.data import augmentation
-from keras_convnext.data.mixing import mix, smooth
 from keras_convnext.data.pixels import in_channels, refuse_files
-from keras_convnext.data.preprocessing import (
+from keras_convnext.data.sources.load import Split
+from keras_convnext.data.transforms import keras_cv_augment
+from keras_convnext.data.transforms.mixup_cutmix import mix, smooth
+from keras_convnext.data.transforms.rand_augment import rand_augment
+from keras_convnext.data.transforms.random_erasing import random_erasing
+from keras_convnext.data.transforms.resize_crop import (
     draw_crop,
     evaluation_image,
     random_crop,
     random_flip,
     resize,
 )
-from keras_convnext.data.rand_augment import rand_augment
-from keras_convnext.data.random_erasing import random_erasing
-from keras_convnext.data.sources import Split
-from keras_convnext.data.trivial_augment import trivial_augment
+from keras_convnext.data.transforms.trivial_augment import trivial_augment
 from keras_convnext.errors import DataError
 from keras_convnext.recipe import Augment, Data
 
@@ -82,7 +82,7 @@ def training_dataset(
     dataset = _map_in_parallel(tf.data.Dataset.range(first * share, steps * share), load)
     if augment.policy == "keras_cv":
         own_seed = seed + worker  # or all workers' images would be augmented alike
-        augmentation.seed_draws(own_seed)
+        keras_cv_augment.seed_draws(own_seed)
         dataset = _augmented_by_keras_cv(dataset, augment, own_seed)
         dataset = _batched(dataset, split, share, drop_remainder=True)
         dataset = _mixed_by_keras_cv(dataset, augment, own_seed).skip(start)
@@ -191,12 +191,12 @@ def _mixed(dataset, augment, seed, start, worker, workers):
 def _augmented_by_keras_cv(dataset, augment, seed):
     if augment.rand_augment is None:
         return dataset
-    augment_image = augmentation.image_augmenter(augment.rand_augment, seed)
+    augment_image = keras_cv_augment.image_augmenter(augment.rand_augment, seed)
     return dataset.map(lambda image, label: (augment_image(image), label))
 
 
 def _mixed_by_keras_cv(dataset, augment, seed):
-    mix_batch = augmentation.batch_mixer(augment, seed)
+    mix_batch = keras_cv_augment.batch_mixer(augment, seed)
     return dataset if mix_batch is None else dataset.map(mix_batch)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias, Union, cast
 import numpy as np
 import tensorflow as tf
 
-from keras_convnext.data.decoding import FORMATS, decode_rgb
+from keras_convnext.data.transforms.decode import FORMATS, decode_rgb
 from keras_convnext.errors import DataError, UserError
 
 if TYPE_CHECKING:

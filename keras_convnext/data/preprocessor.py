@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from keras_convnext.catalog.checkpoints import get_checkpoint
 from keras_convnext.data.pixels import CHANNELS_OF_FILES, Image, pixels_of
-from keras_convnext.data.preprocessing import evaluation_image
+from keras_convnext.data.transforms.resize_crop import evaluation_image
 from keras_convnext.errors import UserError
-from keras_convnext.weights.catalog import get_checkpoint
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from keras_convnext.data.sources import Split
+from keras_convnext.data.sources.load import Split
 from keras_convnext.errors import DataError
 
 # What reading and decoding fail with; a full memory, for one, has nothing to do with an image.

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from keras import ops
 
-from keras_convnext.kernels.choice import fastest
+from keras_convnext.kernels.select import fastest
 from keras_convnext.kernels.shapes import check_depthwise_conv2d
 
 # Where gradients are worked out image by image, in smaller ones the calls would cost more than is

@@ -17,6 +17,6 @@ def repeatable_draws() -> Callable[[Callable], Any]:
     """
     if keras.backend.backend() != "torch":
         return lambda draw: draw()
-    from keras_convnext.kernels.torch_draws import RepeatableDraws
+    from keras_convnext.kernels.torch.draws import RepeatableDraws
 
     return RepeatableDraws()

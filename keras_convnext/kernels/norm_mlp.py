@@ -12,7 +12,7 @@ import keras
 from keras import ops
 from keras.src.backend import AutocastScope
 
-from keras_convnext.kernels.choice import fastest
+from keras_convnext.kernels.select import fastest
 from keras_convnext.kernels.shapes import check_norm_mlp
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import keras
 from keras import ops
 
-from keras_convnext.kernels.choice import fastest
+from keras_convnext.kernels.select import fastest
 from keras_convnext.kernels.shapes import check_image_size, check_patch_conv2d
 
 

@@ -7,16 +7,16 @@ from typing import Any
 import keras
 from keras import layers
 
+from keras_convnext.catalog.architectures import VARIANTS, get_variant
+from keras_convnext.catalog.checkpoints import CHECKPOINTS, full_name, list_weights
 from keras_convnext.errors import WeightsError
 from keras_convnext.layers import Block, Downsampling, Stem
 from keras_convnext.layers.initializers import LAYER_NORM_EPSILON, weight_initializer
 from keras_convnext.models.inputs import channels_last, functional_model, image_input, normalize
 from keras_convnext.models.numbers import image_shape, integer, integers, real
-from keras_convnext.variants import VARIANTS, get_variant
-from keras_convnext.weights.catalog import CHECKPOINTS, full_name, list_weights
 from keras_convnext.weights.fetch import fetch
 from keras_convnext.weights.load import assign
-from keras_convnext.weights.stored import StoredWeights
+from keras_convnext.weights.weight_file import StoredWeights
 
 
 def ConvNeXt(

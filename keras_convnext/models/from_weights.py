@@ -6,7 +6,7 @@ import keras
 
 from keras_convnext.models.convnext import ConvNeXt
 from keras_convnext.weights.fetch import fetch
-from keras_convnext.weights.stored import StoredWeights
+from keras_convnext.weights.weight_file import StoredWeights
 
 
 def model_from_weights(source: str | os.PathLike, **kwargs) -> keras.Model:

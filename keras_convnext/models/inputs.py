@@ -5,7 +5,7 @@ import re
 import keras
 from keras import layers
 
-from keras_convnext import imagenet
+from keras_convnext.catalog import imagenet
 
 # Names of the layers of a network.
 OWN_NAME = re.compile(

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 from keras.src.backend.common.stateless_scope import in_stateless_scope
 
-from keras_convnext.kernels.choice import fastest
+from keras_convnext.kernels.select import fastest
 from keras_convnext.optimizers.base import Optimizer, Step
 
 
@@ -25,7 +25,7 @@ class AdamW(Optimizer, keras.optimizers.AdamW):
         epsilon: Added to the root in the denominator. Defaults to 1e-8; Keras's own is 1e-7.
         layer_decay: For fine-tuning, the factor on the learning rate from one group of layers to
             the next one nearer to the image, in (0, 1]: 0.8 in table 6, see
-            `keras_convnext.layer_decay`. Weight decay shrinks with the rate, as in PyTorch.
+            `optimizers.layer_decay`. Weight decay shrinks with the rate, as in PyTorch.
             Defaults to `None`, one rate for all.
         layer_decay_rule: Which layers form a group: `"group"` (three blocks, table 6), `"block"` or
             `"stage"`. Defaults to `"group"`.

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_convnext.layer_decay import BLOCKS_OF, layer_scales
+from keras_convnext.optimizers.layer_decay import BLOCKS_OF, layer_scales
 
 
 class Step(NamedTuple):
@@ -42,7 +42,7 @@ class Optimizer(keras.optimizers.Optimizer):
     Args:
         *args: Arguments of the Keras optimizer that comes next among the bases.
         layer_decay: Factor on the learning rate from one group of layers to the next one nearer to
-            the image, in (0, 1], see `keras_convnext.layer_decay`. Weight decay shrinks with the
+            the image, in (0, 1], see `optimizers.layer_decay`. Weight decay shrinks with the
             rate, as in PyTorch. Defaults to `None`, one rate for all.
         layer_decay_rule: Which layers form a group: `"group"`, `"block"` or `"stage"`. Defaults to
             `"group"`.

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from keras_convnext.catalog.architectures import VARIANTS, get_variant
 from keras_convnext.recipe.scalars import kinds_of, reads_as_true, typed
-from keras_convnext.variants import VARIANTS, get_variant
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]

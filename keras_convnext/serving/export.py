@@ -7,9 +7,11 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_convnext.data.sources import Split, load_split, load_splits, refuse_split_alone
+from keras_convnext.data.sources.load import Split, load_split, load_splits, refuse_split_alone
 from keras_convnext.errors import UserError
 from keras_convnext.files import expanded
+from keras_convnext.runs.data_check import refuse_other_images
+from keras_convnext.runs.directory import RunDirectory
 from keras_convnext.runtime import refuse_missing
 from keras_convnext.serving import onnx_model, openvino_model
 from keras_convnext.serving.onnx_model import write_onnx
@@ -17,8 +19,6 @@ from keras_convnext.serving.openvino_model import write_openvino
 from keras_convnext.serving.predictor import Predictor
 from keras_convnext.serving.quantization import check_quantizable
 from keras_convnext.serving.saved_model import write_saved_model
-from keras_convnext.training.own_data import refuse_other_images
-from keras_convnext.training.run_directory import RunDirectory
 
 PRECISIONS = ("float32", "int8")
 # As many as NNCF looks at if not told otherwise.

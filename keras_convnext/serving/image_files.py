@@ -7,10 +7,10 @@ from pathlib import Path
 from rich.progress import track
 
 from keras_convnext.console import console
-from keras_convnext.data.wording import counted
 from keras_convnext.errors import DataError
 from keras_convnext.serving.batches import BATCH_SIZE
 from keras_convnext.serving.predictor import Prediction, Predictor
+from keras_convnext.text import counted
 
 
 def predict_files(

@@ -12,10 +12,10 @@ import numpy as np
 
 from keras_convnext.errors import MissingPackage
 from keras_convnext.files import refuse_taken, whole_files
-from keras_convnext.serving.engine import INPUT, OUTPUT, for_an_engine
-from keras_convnext.serving.handover import write_under
+from keras_convnext.serving.inference_graph import INPUT, OUTPUT, for_an_engine
 from keras_convnext.serving.predictor import Predictor
 from keras_convnext.serving.quantization import check_quantizable, quantized
+from keras_convnext.serving.run_with_backend import write_under
 
 PACKAGES = ("tensorflow", "openvino")
 

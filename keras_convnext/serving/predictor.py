@@ -9,16 +9,16 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_convnext import imagenet
+from keras_convnext.catalog import imagenet
+from keras_convnext.catalog.checkpoints import CHECKPOINTS, suggestion
 from keras_convnext.data.pixels import Image, each_image
 from keras_convnext.data.preprocessor import Preprocessor, sides
-from keras_convnext.data.wording import counted, shortened
 from keras_convnext.errors import DataError, RunError, UserError
 from keras_convnext.files import expanded
 from keras_convnext.models import is_multi_label, model_from_weights, with_probabilities
+from keras_convnext.runs.directory import RunDirectory
 from keras_convnext.serving.batches import in_batches, predict_batch
-from keras_convnext.training.run_directory import RunDirectory
-from keras_convnext.weights.catalog import CHECKPOINTS, suggestion
+from keras_convnext.text import counted, shortened
 
 logger = logging.getLogger(__name__)
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from keras_convnext.data.decoding import decode_rgb
 from keras_convnext.data.pixels import CHANNELS_OF_FILES, in_channels
-from keras_convnext.data.preprocessing import evaluation_image
+from keras_convnext.data.transforms.decode import decode_rgb
+from keras_convnext.data.transforms.resize_crop import evaluation_image
 from keras_convnext.errors import MissingPackage
 from keras_convnext.files import refuse_taken, whole_directory
-from keras_convnext.serving.handover import write_under
 from keras_convnext.serving.predictor import Predictor
+from keras_convnext.serving.run_with_backend import write_under
 
 TOP = 5
 # TensorFlow's place for what is to be kept with a SavedModel and does not concern it.

@@ -6,8 +6,8 @@ from keras_convnext.models import ConvNeXt
 from keras_convnext.models.inputs import normalize
 from keras_convnext.recipe import Init, Model, Recipe
 from keras_convnext.recipe.sections import RESNET
+from keras_convnext.runs.plan import Plan
 from keras_convnext.training.optimizer import make_optimizer
-from keras_convnext.training.plan import Plan
 from keras_convnext.weights.load import load_weights
 
 

@@ -6,8 +6,8 @@ from keras.optimizers.schedules import LearningRateSchedule
 
 from keras_convnext.optimizers import LAMB, SGD, AdamW
 from keras_convnext.recipe import Recipe
+from keras_convnext.runs.plan import Plan
 from keras_convnext.schedules import WarmupCosine, WarmupSteps
-from keras_convnext.training.plan import Plan
 
 
 def make_optimizer(recipe: Recipe, plan: Plan) -> AdamW | LAMB | SGD:

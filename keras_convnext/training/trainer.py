@@ -18,11 +18,11 @@ from keras_convnext.callbacks import (
 )
 from keras_convnext.errors import RunError
 from keras_convnext.recipe import Recipe
-from keras_convnext.training.checkpoints import Checkpoints, write_model
-from keras_convnext.training.early_stopping import StopEarly
-from keras_convnext.training.event_files import EventFile
-from keras_convnext.training.plan import Plan
-from keras_convnext.training.run_directory import RunDirectory
+from keras_convnext.runs.checkpoints import Checkpoints, write_model
+from keras_convnext.runs.directory import RunDirectory
+from keras_convnext.runs.early_stopping import StopEarly
+from keras_convnext.runs.plan import Plan
+from keras_convnext.runs.tensorboard import EventFile
 
 
 def restore(model: keras.Model, recipe: Recipe, run: RunDirectory) -> int:

@@ -6,9 +6,9 @@ import os
 import zipfile
 from pathlib import Path
 
+from keras_convnext.catalog.checkpoints import CHECKPOINTS, Checkpoint, suggestion
 from keras_convnext.errors import MissingPackage, WeightsError
 from keras_convnext.files import expanded
-from keras_convnext.weights.catalog import CHECKPOINTS, Checkpoint, suggestion
 from keras_convnext.weights.download import download
 from keras_convnext.weights.hub import fetch_from_hub
 from keras_convnext.weights.tensor_files import open_tensor_file

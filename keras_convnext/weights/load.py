@@ -8,8 +8,8 @@ import keras
 from keras_convnext.errors import WeightsError
 from keras_convnext.weights.fetch import fetch
 from keras_convnext.weights.network import find_network
-from keras_convnext.weights.stored import StoredWeights
 from keras_convnext.weights.variables import refuse_lost_values, set_value
+from keras_convnext.weights.weight_file import StoredWeights
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ import pytest
 from keras_convnext.benchmark.comparison import compare, ratios
 from keras_convnext.benchmark.contenders import Contender
 from keras_convnext.benchmark.machine import SETTINGS, describe_machine
+from keras_convnext.catalog.architectures import VARIANTS
 from keras_convnext.errors import UserError
-from keras_convnext.variants import VARIANTS
 
 
 @pytest.fixture(scope="module")

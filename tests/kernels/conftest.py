@@ -3,7 +3,7 @@
 import keras
 import pytest
 
-from keras_convnext.kernels import choice
+from keras_convnext.kernels import select
 
 BACKEND = keras.backend.backend()
 
@@ -12,12 +12,12 @@ BACKEND = keras.backend.backend()
 def products_by(request, monkeypatch):
     """Says who computes products and convolutions."""
     if request.param == "oneDNN":
-        from keras_convnext.kernels.jax_onednn_support import has_onednn
+        from keras_convnext.kernels.jax.onednn.support import has_onednn
 
         if not has_onednn():
             pytest.skip("this jaxlib or processor is none that oneDNN was tried with")
     if request.param == "XLA":
-        monkeypatch.setattr(choice, "_jax_has_onednn", lambda: False)
-    choice._load.cache_clear()
+        monkeypatch.setattr(select, "_jax_has_onednn", lambda: False)
+    select._load.cache_clear()
     yield request.param
-    choice._load.cache_clear()
+    select._load.cache_clear()

@@ -9,7 +9,7 @@ from gradients import compare_with_reference
 from keras import ops
 
 from keras_convnext import kernels
-from keras_convnext.kernels.choice import fastest
+from keras_convnext.kernels.select import fastest
 
 # The package's attribute of this name is the function; this is the module it comes from.
 reference = importlib.import_module("keras_convnext.kernels.layer_norm").reference

@@ -18,7 +18,7 @@ from gradients import (
 from keras import ops
 
 from keras_convnext import kernels
-from keras_convnext.kernels.choice import fastest
+from keras_convnext.kernels.select import fastest
 from keras_convnext.layers import LayerScale
 
 pytestmark = pytest.mark.usefixtures("products_by")

@@ -14,7 +14,7 @@ from gradients import (
 from keras import ops
 
 from keras_convnext import kernels
-from keras_convnext.kernels.choice import fastest
+from keras_convnext.kernels.select import fastest
 
 pytestmark = pytest.mark.usefixtures("products_by")
 # The package's attribute of this name is the function; this is the module it comes from.

@@ -11,7 +11,7 @@ from gradients import random_tensors, values_and_gradients
 from keras import ops
 
 from keras_convnext import ConvNeXt, kernels
-from keras_convnext.kernels.choice import fastest
+from keras_convnext.kernels.select import fastest
 from keras_convnext.layers import Block, DepthwiseConv2D, Downsampling, LayerScale, Stem
 from keras_convnext.optimizers import AdamW
 
@@ -19,7 +19,7 @@ BACKEND = keras.backend.backend()
 
 
 def test_nothing_that_does_not_fit_ends_the_process():
-    command = [sys.executable, Path(__file__).with_name("wrong_inputs.py")]
+    command = [sys.executable, Path(__file__).parents[1] / "helpers" / "wrong_inputs.py"]
     process = subprocess.run(command, capture_output=True, text=True)
     attempts = [line.split("|") for line in process.stdout.splitlines()]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gradients import largest_relative_error, random_tensors
 
-from keras_convnext.kernels.choice import VARIABLE
+from keras_convnext.kernels.select import VARIABLE
 from keras_convnext.layers import Block, Downsampling, Stem
 
 BACKEND = keras.backend.backend()
@@ -93,14 +93,14 @@ def test_forward_mode_gives_the_derivatives_of_reverse_mode(training):
 def test_pytorch_still_tells_what_it_is_doing_under_the_names_that_are_asked():
     import torch
 
-    from keras_convnext.kernels import torch_gradients
+    from keras_convnext.kernels.torch import double_backward
 
-    assert torch_gradients.plain_operations_needed() is False
-    assert torch_gradients.is_in_backward_pass() is False
+    assert double_backward.plain_operations_needed() is False
+    assert double_backward.is_in_backward_pass() is False
     seen = []
 
     def look(x):
-        seen.append(torch_gradients.plain_operations_needed())
+        seen.append(double_backward.plain_operations_needed())
         return x.sum()
 
     torch.func.grad(look)(torch.ones(2))
@@ -108,7 +108,7 @@ def test_pytorch_still_tells_what_it_is_doing_under_the_names_that_are_asked():
         look(torch.ones(2))
     assert seen == [True, True]
     leaf = torch.ones(2, requires_grad=True)
-    leaf.register_hook(lambda _: seen.append(torch_gradients.is_in_backward_pass()))
+    leaf.register_hook(lambda _: seen.append(double_backward.is_in_backward_pass()))
     leaf.sum().backward()
     assert seen == [True, True, True]
 

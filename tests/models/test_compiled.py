@@ -5,7 +5,7 @@ import shutil
 import keras
 import numpy as np
 import pytest
-from test_training_step import trainable
+from small_models import trainable
 
 
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="torch.compile is PyTorch's")

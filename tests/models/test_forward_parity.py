@@ -11,7 +11,7 @@ from transformers_reference import (
 )
 
 import keras_convnext
-from keras_convnext.variants import VARIANTS
+from keras_convnext.catalog.architectures import VARIANTS
 
 TINY = VARIANTS["convnext_tiny"]
 

@@ -5,7 +5,7 @@ import math
 import pytest
 
 import keras_convnext
-from keras_convnext.variants import VARIANTS
+from keras_convnext.catalog.architectures import VARIANTS
 
 # Classifiers with 1000 and with 21841 classes; the paper's tables 1, 2 and 12 round them.
 PARAMETERS = {

@@ -14,7 +14,7 @@ from keras import ops
 
 import keras_convnext
 
-CHILD = Path(__file__).with_name("load_on_this_backend.py")
+CHILD = Path(__file__).parents[1] / "helpers" / "load_on_this_backend.py"
 OTHER_BACKENDS = [
     backend for backend in ("tensorflow", "jax", "torch") if backend != keras.backend.backend()
 ]

@@ -4,11 +4,11 @@ import keras
 import numpy as np
 import pytest
 
-from keras_convnext.kernels import choice
+from keras_convnext.kernels import select
 from keras_convnext.optimizers import AdamW
 
 pytestmark = pytest.mark.skipif(
-    choice.fastest("adamw", None) is None, reason="single operations are the only way here"
+    select.fastest("adamw", None) is None, reason="single operations are the only way here"
 )
 SHAPES = ((3, 5), (4,))
 
@@ -38,7 +38,7 @@ def _state_of(optimizer, variables):
 )
 def test_moves_weights_and_averages_as_single_operations_do(dtype, tolerance, amsgrad, monkeypatch):
     actual = updates(dtype, amsgrad)
-    monkeypatch.setenv(choice.VARIABLE, "reference")
+    monkeypatch.setenv(select.VARIABLE, "reference")
     for result, truth in zip(actual, updates(dtype, amsgrad), strict=True):
         np.testing.assert_allclose(result, truth, rtol=tolerance, atol=tolerance)
 

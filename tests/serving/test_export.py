@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_convnext import Predictor, export
-from keras_convnext.data.sources import load_splits
+from keras_convnext.data.sources.load import load_splits
 from keras_convnext.errors import RunError, UserError
 from keras_convnext.serving import export as exporting
 from keras_convnext.serving.export import FORMATS

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from keras_convnext import ConvNeXt, Predictor, Preprocessor, imagenet, model_from_weights
-from keras_convnext.data.preprocessing import evaluation_image
+from keras_convnext.data.transforms.resize_crop import evaluation_image
 from keras_convnext.errors import DataError, RunError, UserError
 
 SIZE, NAMES = 16, ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")

@@ -4,10 +4,10 @@ import pytest
 
 from keras_convnext.optimizers import LAMB, SGD, AdamW
 from keras_convnext.recipe import load_recipe
+from keras_convnext.runs.plan import make_plan
 from keras_convnext.schedules import WarmupCosine, WarmupSteps
 from keras_convnext.training.model import compile_model
 from keras_convnext.training.optimizer import make_optimizer
-from keras_convnext.training.plan import make_plan
 
 IMAGENET = (1_281_167, 50_000, 1000)
 

@@ -5,9 +5,9 @@ import tensorflow as tf
 
 from keras_convnext.errors import RunError
 from keras_convnext.optimizers import AdamW
+from keras_convnext.runs.directory import RunDirectory
+from keras_convnext.runs.plan import make_plan
 from keras_convnext.training.model import build_model, compile_model
-from keras_convnext.training.plan import make_plan
-from keras_convnext.training.run_directory import RunDirectory
 from keras_convnext.training.trainer import fit
 
 CLASSES = 3

@@ -27,7 +27,7 @@ from other_projects import (
 import keras_convnext
 from keras_convnext import convert_weights, model_from_weights
 from keras_convnext.errors import MissingPackage, WeightsError
-from keras_convnext.weights.stored import StoredWeights
+from keras_convnext.weights.weight_file import StoredWeights
 
 KERAS_FILES = (".keras", ".weights.h5")
 FORMATS = (None, "official", "timm", "transformers", "torchvision", "safetensors")

@@ -9,7 +9,6 @@ import safetensors.numpy
 from misbehaving_server import Served
 
 from keras_convnext.errors import MissingPackage, WeightsError
-from keras_convnext.weights import catalog
 from keras_convnext.weights.fetch import WEIGHT_FILES, cache_directory, fetch
 
 pytestmark = pytest.mark.backend_free
@@ -29,7 +28,9 @@ def keras_home(tmp_path, monkeypatch):
 @pytest.fixture
 def official(server, monkeypatch):
     """The server of the official files."""
-    monkeypatch.setattr(catalog, "OFFICIAL_FILES", server.url("/official/"))
+    monkeypatch.setattr(
+        "keras_convnext.catalog.checkpoints.OFFICIAL_FILES", server.url("/official/")
+    )
     return server
 
 

@@ -28,9 +28,9 @@ from other_projects import (
 )
 
 import keras_convnext
+from keras_convnext.catalog.architectures import VARIANTS
 from keras_convnext.errors import WeightsError
 from keras_convnext.models import convnext
-from keras_convnext.variants import VARIANTS
 
 TIMM_KERNEL = "stages.2.blocks.1.conv_dw.weight"
 KERNEL = "stages_2_blocks_1/depthwise_conv/kernel"

@@ -25,8 +25,8 @@ from other_projects import (
 
 import keras_convnext
 from keras_convnext.errors import WeightsError
-from keras_convnext.weights.stored import StoredWeights
 from keras_convnext.weights.tensor_files import pytorch_file
+from keras_convnext.weights.weight_file import StoredWeights
 
 INSIDE = {"include_top": False, "pooling": "avg"}
 PREFIXES = [

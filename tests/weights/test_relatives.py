@@ -10,7 +10,7 @@ from other_projects import DEPTHS, DIMS, official_shapes, random_state_dict, tim
 import keras_convnext
 from keras_convnext.benchmark.torchvision_operations import make_torchvision_importable
 from keras_convnext.errors import WeightsError
-from keras_convnext.weights.stored import StoredWeights
+from keras_convnext.weights.weight_file import StoredWeights
 
 pytestmark = pytest.mark.backend_free
 make_torchvision_importable()

@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 
 from keras_convnext.errors import MissingPackage, WeightsError
-from keras_convnext.weights.stored import StoredWeights
 from keras_convnext.weights.tensor_files import open_tensor_file, pytorch_file
+from keras_convnext.weights.weight_file import StoredWeights
 
 pytestmark = pytest.mark.backend_free
 

@@ -1,0 +1,1 @@
+"""Tables of architectures, published checkpoints and classes. Nothing here imports a backend."""

@@ -1,0 +1,25 @@
+"""A recipe whose paths mean the same from every directory."""
+
+import os
+
+from keras_convnext.catalog.checkpoints import CHECKPOINTS
+from keras_convnext.recipe import Recipe
+
+
+def with_absolute_paths(recipe: Recipe) -> Recipe:
+    """Returns the recipe with `data.path` and `init.weights` absolute, where they are paths.
+
+    A run keeps it so: it may be gone on with, evaluated and exported from another directory, which
+    may hold another folder of that name.
+    """
+    data, init = recipe.data, recipe.init
+    if data.path is not None:
+        data = data.model_copy(update={"path": _absolute(data.path)})
+    if init.weights is not None and init.weights not in CHECKPOINTS:
+        init = init.model_copy(update={"weights": _absolute(init.weights)})
+    return recipe.model_copy(update={"data": data, "init": init})
+
+
+def _absolute(path: str) -> str:
+    is_address = "://" in path
+    return path if is_address else os.path.abspath(os.path.expanduser(path))
