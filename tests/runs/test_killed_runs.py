@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from keras_convnext.runs.directory import RunDirectory
 
 KILL_AT = Path(__file__).parents[1] / "helpers" / "kill_at.py"
-KILLS = 10
+KILLS = 5  # one more than OPERATIONS: the last by the clock
 RECIPE = """
 name: tiny
 model: {depths: [1, 1], dims: [4, 8], kernel_size: 3, drop_path_rate: 0.3}
