@@ -1,7 +1,8 @@
 """ConvNeXt, "A ConvNet for the 2020s", for Keras 3 on TensorFlow, JAX and PyTorch.
 
-The public names are found when they are first used, so that importing the package neither picks nor
-imports a backend: KERAS_BACKEND may still be set afterwards.
+Importing the package neither chooses nor imports a backend: a public name is imported when it is
+first used, so KERAS_BACKEND may still be set after `import keras_convnext`. Type checkers and
+editors read `__init__.pyi`, which lists the same names.
 """
 
 import importlib
@@ -11,7 +12,8 @@ from keras_convnext.keras_import import when_keras_is_imported
 
 __version__ = "0.1.0"
 
-# Public name -> where it is defined. An entry without a colon is a module.
+# Public name -> the module that defines it, and its name there. An entry without a colon is a
+# module. `__init__.pyi` lists the same names for type checkers; tests/test_types.py compares them.
 _HOMES = {
     "ConvNeXt": "models:ConvNeXt",
     "ConvNeXtIsotropicSmall": "models:ConvNeXtIsotropicSmall",
@@ -22,11 +24,16 @@ _HOMES = {
     "ConvNeXtBase": "models:ConvNeXtBase",
     "ConvNeXtLarge": "models:ConvNeXtLarge",
     "ConvNeXtXLarge": "models:ConvNeXtXLarge",
-    "Preprocessor": "data.preprocessor:Preprocessor",
+    "Evaluation": "evaluation.classification:Evaluation",
+    "Prediction": "serving.predictor:Prediction",
     "Predictor": "serving.predictor:Predictor",
+    "Preprocessor": "data.preprocessor:Preprocessor",
+    "Recipe": "recipe:Recipe",
+    "RunDirectory": "runs.directory:RunDirectory",
     "callbacks": "callbacks",
     "convert_weights": "conversion:convert_weights",
     "create_model": "models:create_model",
+    "errors": "errors",
     "evaluate": "workflows:evaluate",
     "export": "serving.export:export",
     "feature_pyramid": "models:feature_pyramid",
@@ -43,12 +50,12 @@ _HOMES = {
     "train": "workflows:train",
 }
 __all__ = list(_HOMES)
-# What some of them need beside a backend.
+# Packages that some public names need besides a backend; the extra `train` installs them.
 _OPTIONAL = ("tensorflow", "keras_cv", "matplotlib")
 
 
-# Keras finds the layers in a saved model by the names they are registered under, and they register
-# when they are imported, which imports a backend. So they are imported together with Keras.
+# Keras finds the layers of a saved model by their registered names. They are registered when they
+# are imported, which imports a backend, so they are imported together with Keras.
 when_keras_is_imported(
     lambda: [
         importlib.import_module(f"{__name__}.{module}")
