@@ -41,7 +41,7 @@ FREE = {
     "augment.rand_augment.magnitude": ("0.1", "0.2"),
 }
 FOLLOWING = {
-    "augment.cutmix_share": (("0.0", "0.3"), (0, 1)),
+    "augment.switch_probability": (("0.0", "0.3"), (0, 1)),
     "model.drop_path_rate": (("0.0", "0.1"), (0, 2)),
     "schedule.learning_rate": (("0.002", "0.004"), (1, 2)),
 }

@@ -78,7 +78,7 @@ def train(
         bool,
         typer.Option(
             help="Replace an earlier run there; without it, one that was stopped goes on, and a "
-            "finished one with more schedule.epochs where schedule.kind is step."
+            "finished one with more schedule.epochs where schedule.name is step."
         ),
     ] = False,
 ) -> None:

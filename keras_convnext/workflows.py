@@ -56,7 +56,7 @@ def train(
 
     A run that was stopped, at whatever moment, is gone on with after its last whole epoch, and ends
     as if it had never been stopped. A finished run is given more epochs by the same recipe with a
-    greater `schedule.epochs`, where `schedule.kind` is `step`; or by one whose
+    greater `schedule.epochs`, where `schedule.name` is `step`; or by one whose
     `schedule.early_stopping` ends it later.
 
     Args:

@@ -1,5 +1,7 @@
+import functools
 import subprocess
 import sys
+import textwrap
 import time
 
 import pytest
@@ -7,6 +9,7 @@ import yaml
 
 from keras_convnext.errors import RecipeError
 from keras_convnext.recipe import Schedule, load_recipe
+from keras_convnext.recipe.renamed import RENAMED, RUN_HEADER
 
 pytestmark = pytest.mark.backend_free
 
@@ -56,7 +59,7 @@ def test_defaults_are_the_papers(load):
     assert (recipe.augment.mixup_alpha, recipe.augment.cutmix_alpha) == (0.8, 1.0)
     assert recipe.augment.label_smoothing == 0.1
     assert (recipe.augment.policy, recipe.augment.random_erasing) == ("paper", 0.25)
-    operations = {"operations": 2, "magnitude": 0.9, "magnitude_deviation": 0.05, "rate": 0.5}
+    operations = {"operations": 2, "magnitude": 0.9, "magnitude_std": 0.05, "probability": 0.5}
     assert recipe.augment.rand_augment.model_dump() == {**operations, "kinds": "all"}
     assert recipe.augment.random_resized_crop.area == (0.08, 1.0)
     assert recipe.model.architecture() == ((3, 3, 9, 3), (96, 192, 384, 768))
@@ -65,11 +68,11 @@ def test_defaults_are_the_papers(load):
 def test_keras_cv_brings_its_defaults_where_nothing_is_said(load):
     augment = load(LEAST, "augment.policy=keras_cv").augment
     settings = augment.rand_augment
-    assert (settings.magnitude, settings.magnitude_deviation) == (0.5, 0.15)
-    assert settings.rate == pytest.approx(10 / 11)
+    assert (settings.magnitude, settings.magnitude_std) == (0.5, 0.15)
+    assert settings.probability == pytest.approx(10 / 11)
     assert augment.random_erasing == 0
-    settings = load(LEAST, "augment={policy: keras_cv, rand_augment: {rate: 0.3}}").augment
-    assert (settings.rand_augment.rate, settings.rand_augment.magnitude) == (0.3, 0.5)
+    settings = load(LEAST, "augment={policy: keras_cv, rand_augment: {probability: 0.3}}").augment
+    assert (settings.rand_augment.probability, settings.rand_augment.magnitude) == (0.3, 0.5)
     null = load(LEAST, "augment={policy: keras_cv, rand_augment: null}").augment
     assert null.rand_augment is None
 
@@ -132,7 +135,7 @@ def test_every_error_is_listed_at_once(errors):
         ("model={depths: [1, 1]}", "must both be given and be equally long"),
         ("model={depths: [], dims: []}", "model.depths: Tuple should have at least 1 item"),
         ("model={depths: [0], dims: [8]}", "model.depths.0: Input should be greater than"),
-        ("model.kernel_size=4", "model.kernel_size: the kernel must be odd"),
+        ("model.kernel_size=4", "model.kernel_size: the kernel size must be odd"),
         ("data.path=DIR", "the source 'digits' takes no `path`"),
         ("data.source=folder", "the source 'folder' needs `path`; pass data.path=DIR"),
         ("data.source=imagenet", "data.source: Input should be 'digits', 'folder' or 'tfds'"),
@@ -145,7 +148,7 @@ def test_every_error_is_listed_at_once(errors):
         ("augment={policy: keras_cv, rand_augment: 5}", "augment.rand_augment: expected keys"),
         ("augment.policy=timm", "augment.policy: Input should be 'paper', 'keras_cv' or"),
         ("augment.polcy=paper", "augment.polcy: unknown key. Did you mean 'policy'?"),
-        ("augment.rand_augment.rte=1", "rand_augment.rte: unknown key. Did you mean 'rate'?"),
+        ("augment.rand_augment.magnitud=1", "magnitud: unknown key. Did you mean 'magnitude'?"),
         ("augment.rand_augment.magnitude=9", "magnitude: Input should be less than or equal"),
         ("augment.random_erasing=2", "augment.random_erasing: Input should be less than"),
         (
@@ -153,14 +156,14 @@ def test_every_error_is_listed_at_once(errors):
             "augment: the policy 'keras_cv' takes neither `random_erasing` nor `trivial_augment`;",
         ),
         (
-            "augment={policy: keras_cv, rand_augment: {rte: 1}}",
-            "augment.rand_augment.rte: unknown key. Did you mean 'rate'?",
+            "augment={policy: keras_cv, rand_augment: {probabilty: 1}}",
+            "augment.rand_augment.probabilty: unknown key. Did you mean 'probability'?",
         ),
         ("schedule=", "schedule: expected keys indented below it. Received: None."),
-        ("optimizer.clip_norm=1e400", "optimizer.clip_norm: Input should be a finite number"),
+        ("optimizer.global_clipnorm=1e400", "global_clipnorm: Input should be a finite number"),
         ("name=a/b", "name: String should match pattern"),
         ("optimizer.weight_decay=.nan", "optimizer.weight_decay: expected a decimal number"),
-        ("optimizer.clip_norm=.inf", "optimizer.clip_norm: expected a decimal number"),
+        ("optimizer.global_clipnorm=.inf", "optimizer.global_clipnorm: expected a decimal number"),
         ("runtime.backend=theano", "runtime.backend: Input should be 'tensorflow', 'jax' or"),
     ],
 )
@@ -205,7 +208,7 @@ NO_DECIMALS = ["0x1F", "017", "0o17", "1_000", "1:30", "0b11", "٣", "1e", "--3"
 
 @pytest.mark.parametrize("number", NO_DECIMALS)
 @pytest.mark.parametrize(
-    "key", ["schedule.epochs", "optimizer.weight_decay", "optimizer.clip_norm"]
+    "key", ["schedule.epochs", "optimizer.weight_decay", "optimizer.global_clipnorm"]
 )
 def test_a_number_is_decimal(errors, key, number):
     section, name = key.split(".")
@@ -260,7 +263,7 @@ def test_null_is_none_where_that_is_allowed(load):
     assert load(text).data.validation_split is None
     text = LEAST.replace("source: digits", "source: folder, path: x, validation_split: 'null'")
     assert load(text).data.validation_split == "null"
-    assert load(LEAST, "optimizer.clip_norm=null").optimizer.clip_norm is None
+    assert load(LEAST, "optimizer.global_clipnorm=null").optimizer.global_clipnorm is None
 
 
 @pytest.mark.parametrize(
@@ -397,7 +400,7 @@ def test_early_stopping_may_be_a_number_alone(load):
         ("schedule.early_stopping={patience: 1, monitor: val_f1}", "should be 'val_accuracy', 'v"),
         (
             "schedule.early_stopping={patience: 1, monitor: val_ema_loss}",
-            "watches val_ema_loss, but optimizer.ema_decay is null",
+            "monitors val_ema_loss, but optimizer.ema_decay is null",
         ),
         ("data.class_weights=even", "data.class_weights: Input should be 'balanced'"),
     ],
@@ -408,7 +411,7 @@ def test_what_cannot_end_or_balance_a_run_is_refused(errors, setting, message):
 
 def test_early_stopping_needs_its_images(errors):
     message = errors(LEAST, "schedule.early_stopping=1", "data.validation_split=null")
-    assert "watches val_accuracy, but data.validation_split is null; take accuracy or" in message
+    assert "monitors val_accuracy, but data.validation_split is null; monitor accuracy or" in message
 
 
 def test_every_key_is_described():
@@ -457,3 +460,38 @@ def test_loading_a_recipe_imports_no_backend(recipes):
         [sys.executable, "-c", script, digits], capture_output=True, text=True, check=True
     )
     assert process.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_a_renamed_key_is_refused_with_its_new_name(errors, old):
+    *sections, key = old.split(".")
+    text = f"{key}: 1"
+    for section in reversed(sections):
+        text = f"{section}: {{{text}}}"
+    sections_of_least = {line.split(":")[0]: line for line in LEAST.strip().splitlines()}
+    least = "\n".join([*({**sections_of_least, sections[0]: text}).values(), ""])
+    for message in (errors(LEAST, f"{old}=1"), errors(least)):
+        assert f"{old}: this key is called {RENAMED[old]} now." in message
+
+
+def test_a_stored_recipe_is_read_with_its_old_keys(load):
+    old_keys = """
+        augment: {repeats: 2, cutmix_share: 0.3, rand_augment: {rate: 0.4, magnitude_deviation: 0}}
+        optimizer: {kind: sgd, accumulation: 2, clip_norm: 5}
+        schedule: {kind: step, step_factor: 0.5}
+    """
+    text = LEAST.replace("schedule: {}", "") + textwrap.dedent(old_keys)
+    stored = load(RUN_HEADER + text)
+    new_keys = text
+    for old, new in RENAMED.items():
+        new_keys = new_keys.replace(f"{old.split('.')[-1]}:", f"{new.split('.')[-1]}:")
+    assert "kind:" not in new_keys
+    assert stored == load(new_keys)
+    assert load(RUN_HEADER + stored.to_yaml()) == stored
+
+
+def test_new_names_are_keys(load):
+    for new in RENAMED.values():
+        *sections, key = new.split(".")
+        section = functools.reduce(getattr, sections, load(LEAST))
+        assert key in type(section).model_fields

@@ -111,12 +111,12 @@ def test_pretraining_is_table_5(load, kind, size):
     optimizer, schedule, augment = recipe.optimizer, recipe.schedule, recipe.augment
     epochs = {"imagenet1k": (300, 20), "imagenet22k": (90, 5), "isotropic": (300, 50)}[kind]
     assert (schedule.epochs, schedule.warmup_epochs) == epochs
-    assert (schedule.kind, schedule.learning_rate) == ("cosine", 4e-3)
+    assert (schedule.name, schedule.learning_rate) == ("cosine", 4e-3)
     assert schedule.final_learning_rate == 1e-6
     assert (recipe.data.batch_size, recipe.data.image_size) == (4096, 224)
-    assert (optimizer.kind, optimizer.weight_decay, optimizer.epsilon) == ("adamw", 0.05, 1e-8)
+    assert (optimizer.name, optimizer.weight_decay, optimizer.epsilon) == ("adamw", 0.05, 1e-8)
     assert (optimizer.beta_1, optimizer.beta_2) == (0.9, 0.999)
-    assert (optimizer.clip_norm, optimizer.layer_decay) == (None, None)
+    assert (optimizer.global_clipnorm, optimizer.layer_decay) == (None, None)
     assert optimizer.ema_decay == (None if kind == "imagenet22k" else 0.9999)
     assert recipe.model.drop_path_rate == DROP_PATH[kind][size]
     assert recipe.model.head_init_scale == 1
@@ -124,17 +124,17 @@ def test_pretraining_is_table_5(load, kind, size):
     assert recipe.model.layer_scale_init_value == (1e-6 if is_scaled else None)
     assert_augmented_as_in_the_paper(augment)
     assert (augment.mixup_alpha, augment.cutmix_alpha) == (0.8, 1.0)
-    assert (augment.mix_probability, augment.cutmix_share) == (1.0, 0.5)
+    assert (augment.mix_probability, augment.switch_probability) == (1.0, 0.5)
 
 
 def assert_augmented_as_in_the_paper(augment):
     rand_augment = augment.rand_augment.model_dump()
     assert augment.policy == "paper" and augment.random_resized_crop.area == (0.08, 1)
     assert augment.random_resized_crop.ratio == pytest.approx((3 / 4, 4 / 3))
-    assert (rand_augment["operations"], rand_augment["rate"]) == (2, 0.5)
-    assert (rand_augment["magnitude"], rand_augment["magnitude_deviation"]) == (0.9, 0.05)
+    assert (rand_augment["operations"], rand_augment["probability"]) == (2, 0.5)
+    assert (rand_augment["magnitude"], rand_augment["magnitude_std"]) == (0.9, 0.05)
     assert (augment.random_erasing, augment.label_smoothing) == (0.25, 0.1)
-    assert (augment.horizontal_flip, augment.repeats) == (0.5, 1)
+    assert (augment.horizontal_flip, augment.repeated_augmentation) == (0.5, 1)
 
 
 @pytest.mark.backend_free
@@ -193,7 +193,7 @@ def toy_of(load, images, tmp_path_factory):
         settings["data"] |= {"image_size": 32, "batch_size": STEP * ACCUMULATION}
         if settings["data"]["validation_split"] is not None:
             settings["data"]["validation_split"] = "val"
-        settings["optimizer"]["accumulation"] = ACCUMULATION
+        settings["optimizer"]["gradient_accumulation_steps"] = ACCUMULATION
         if settings["model"]["name"] != "resnet50":
             # At the paper's 0.95 a block might be left out in both updates, and not move.
             rate = min(settings["model"]["drop_path_rate"], 0.5)

@@ -529,7 +529,7 @@ def step_recipe(tiny_recipe):
 
     def load(path, *overrides):
         settings = [f"data={{source: folder, path: {path}, image_size: 8, batch_size: 4}}"]
-        settings += ["schedule.kind=step", "schedule.epochs=3", "schedule.warmup_epochs=0"]
+        settings += ["schedule.name=step", "schedule.epochs=3", "schedule.warmup_epochs=0"]
         settings += ["augment={policy: paper, rand_augment: null}", "export.saved_model=false"]
         return tiny_recipe(*settings, "data.class_weights=balanced", *overrides)
 
@@ -585,7 +585,7 @@ def test_a_run_of_a_cosine_is_given_no_more_epochs(trained, tiny_recipe):
 @pytest.mark.backend_free
 def test_a_run_that_ends_early_ends_so_again_and_may_be_let_on(step_recipe, photos, tmp_path):
     stopping = "schedule.early_stopping={patience: 1, min_delta: 1, monitor: val_ema_loss}"
-    settings = ("schedule.kind=cosine", "optimizer.ema_decay=0.5")
+    settings = ("schedule.name=cosine", "optimizer.ema_decay=0.5")
     recipe = step_recipe(photos, *settings, stopping)
     run, _ = train(recipe, tmp_path / "run")
     assert [row["epoch"] for row in run.metrics()] == [1, 2]

@@ -41,8 +41,8 @@ def training_dataset(
     moved on: under its policy the batches before `start` are computed again and thrown away.
 
     Every epoch shuffles anew, and leaves out the images that do not fill its last update. With
-    `augment.repeats` the images come several times in a row, and an epoch, which is as long as
-    without, sees as many times fewer of them (torchvision's `RASampler`).
+    `augment.repeated_augmentation` the images come several times in a row, and an epoch, which is
+    as long as without, sees as many times fewer of them (torchvision's `RASampler`).
 
     Args:
         split: The training images.
@@ -73,7 +73,7 @@ def training_dataset(
         position = number // share * step_size + worker * share + number % share
         epoch, place = position // per_epoch, position % per_epoch
         index = tf.random.experimental.index_shuffle(
-            place // augment.repeats, tf.stack([seed, epoch]), split.size - 1
+            place // augment.repeated_augmentation, tf.stack([seed, epoch]), split.size - 1
         )
         return _load_example(split, index, data, augment, _seed(seed, position))
 
@@ -98,7 +98,7 @@ def _share(batch_size, step_size, workers):
         raise DataError(
             f"An update of {batch_size} images in steps of {step_size} cannot be shared equally by "
             f"{workers} workers. Pass a data.batch_size that is a multiple of "
-            f"optimizer.accumulation times {workers}."
+            f"optimizer.gradient_accumulation_steps times {workers}."
         )
     return step_size // workers
 

@@ -1,4 +1,4 @@
-"""A recipe's YAML file: read, changed by settings, checked, and every error put into a sentence."""
+"""Loads a recipe: reads the YAML file, applies overrides, and words every error as a sentence."""
 
 import difflib
 from pathlib import Path
@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from keras_convnext.errors import RecipeError
 from keras_convnext.files import expanded
+from keras_convnext.recipe.renamed import RENAMED, RUN_HEADER, with_new_names
 from keras_convnext.recipe.scalars import kinds_of
 from keras_convnext.recipe.sections import Recipe
 
@@ -16,15 +17,20 @@ NULL, MERGE = "tag:yaml.org,2002:null", "tag:yaml.org,2002:merge"
 
 
 def load_recipe(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
-    """Reads and checks a recipe.
+    """Loads and checks a recipe.
 
     Args:
         path: The YAML file.
-        overrides: Settings that replace the file's, such as `"schedule.epochs=10"`.
+        overrides: Settings that replace the file's, such as `"schedule.epochs=10"`. Defaults to
+            none.
+
+    Returns:
+        The recipe, with every default filled in.
 
     Raises:
-        RecipeError: If the file is missing or no YAML, or with every error in it: unknown keys
-            (with the nearest one that exists), wrong types, values out of range.
+        RecipeError: If the file is missing or is not valid YAML. Otherwise the message lists every
+            error in it: unknown keys (with the most similar known key), wrong types, and values
+            that are out of range.
 
     Example:
         >>> recipe = load_recipe("recipes/quickstart/digits.yaml", ["runtime.seed=1"])
@@ -48,6 +54,8 @@ def _sentence(detail) -> str:
     """Words one of pydantic's errors, and names the nearest key where one is unknown."""
     keys = [key for key in detail["loc"] if isinstance(key, str)]
     where = ".".join(str(key) for key in detail["loc"]) or "recipe"
+    if where in RENAMED:
+        return f"  {where}: this key is called {RENAMED[where]} now."
     if detail["type"] == "extra_forbidden":
         known = list(_section(keys[:-1]).model_fields)
         nearest = difflib.get_close_matches(keys[-1], known, n=1)
@@ -119,6 +127,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             f"{path} is no valid YAML: {error}. Text that begins with a character such as *, &, !, "
             f"[, {{ or %, or holds `: ` or ` #`, belongs in quotes."
         ) from None
+    if text.startswith(RUN_HEADER):
+        settings = with_new_names(settings)
     if not isinstance(settings, dict):
         raise RecipeError(
             f"{path} must hold sections such as `model:` and `data:`, with their keys indented "

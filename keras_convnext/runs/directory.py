@@ -12,9 +12,10 @@ from filelock import FileLock, Timeout
 from keras_convnext import files
 from keras_convnext.errors import RecipeError, RunError
 from keras_convnext.recipe import Recipe, load_recipe
+from keras_convnext.recipe.renamed import RUN_HEADER
 
 # Written first, and tells a run that was stopped at once from a folder that holds some recipe.
-FIRST_LINE = "# The recipe of the run in this directory, with every default written out.\n"
+FIRST_LINE = RUN_HEADER
 LOCK = ".lock"
 
 

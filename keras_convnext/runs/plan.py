@@ -57,7 +57,7 @@ def make_plan(recipe: Recipe, training_images: int, validation_images: int, clas
         classes=classes,
         epochs=schedule.epochs,
         updates_per_epoch=updates_per_epoch,
-        steps_per_epoch=updates_per_epoch * recipe.optimizer.accumulation,
+        steps_per_epoch=updates_per_epoch * recipe.optimizer.gradient_accumulation_steps,
         total_updates=schedule.epochs * updates_per_epoch,
         warmup_updates=int(schedule.warmup_epochs * updates_per_epoch),
     )

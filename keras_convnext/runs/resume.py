@@ -103,7 +103,7 @@ def _changes(run: RunDirectory, recipe: Recipe) -> dict[str, tuple[str, str]]:
 
 def _is_of_the_end(key: str, recipe: Recipe) -> bool:
     """Whether a key decides when a run ends, and nothing of what it learns before."""
-    is_epochs = key == "schedule.epochs" and recipe.schedule.kind == "step"
+    is_epochs = key == "schedule.epochs" and recipe.schedule.name == "step"
     return is_epochs or key.startswith("schedule.early_stopping")
 
 

@@ -180,8 +180,8 @@ def _said_in_a_sentence(checkpoints: Checkpoints):
         raise RunError(
             f"{error} {_what_is_safe(checkpoints)} Started again with the same command, the run "
             f"would come to the same update. Begin it anew with a lower schedule.learning_rate, a "
-            f"longer schedule.warmup_epochs or optimizer.clip_norm, and --overwrite, or in another "
-            f"directory with --run-dir."
+            f"longer schedule.warmup_epochs or optimizer.global_clipnorm, and --overwrite, or in "
+            f"another directory with --run-dir."
         ) from error
 
 

@@ -254,7 +254,7 @@ def test_workers_together_have_the_images_of_one(noise, workers):
 def test_workers_draw_each_for_itself(policy):
     same = ArraySplit(np.full((12, 12, 12, 3), 90, "uint8"), np.zeros(12, "int32"), ("a", "b"))
     same.images[:, :6] = 200
-    rand_augment = RandAugment(rate=1.0, kinds="geometric", magnitude_deviation=0.5)
+    rand_augment = RandAugment(probability=1.0, kinds="geometric", magnitude_std=0.5)
     augment = {**PLAIN, "policy": policy, "rand_augment": rand_augment}
     first, second = (
         batches(same, batch_size=12, worker=worker, workers=2, **augment)[0] for worker in (0, 1)
@@ -294,20 +294,20 @@ def test_steps_that_cannot_be_shared_are_refused(noise, step_batch_size, workers
 
 @backend_free
 def test_repeated_images_come_in_a_row_and_an_epoch_stays_as_long(numbered):
-    plain, repeated = order(numbered), order(numbered, repeats=3)
+    plain, repeated = order(numbered), order(numbered, repeated_augmentation=3)
     np.testing.assert_array_equal(repeated, np.repeat(plain[:, :6], 3, axis=1))
 
 
 @backend_free
 def test_repeats_that_do_not_fill_an_epoch_are_cut_short(numbered):
-    for epoch, plain in zip(order(numbered, repeats=4), order(numbered), strict=True):
+    for epoch, plain in zip(order(numbered, repeated_augmentation=4), order(numbered), strict=True):
         np.testing.assert_array_equal(epoch, np.repeat(plain, 4)[:18])
 
 
 @backend_free
 def test_every_repeat_is_augmented_anew(noise):
     augment = {**PLAIN, "random_resized_crop": RandomResizedCrop()}
-    images, labels = batches(noise, repeats=6, **augment)
+    images, labels = batches(noise, repeated_augmentation=6, **augment)
     for batch, targets in zip(images, labels, strict=True):
         assert len({image.tobytes() for image in batch}) >= 5
         assert len(np.unique(targets, axis=0)) == 1
@@ -430,7 +430,7 @@ def test_keras_cvs_targets_come_unsmoothed(noise):
 @pytest.mark.parametrize("policy", POLICIES)
 def test_rand_augment_changes_images_but_not_labels(noise, policy):
     plain = batches(noise, **PLAIN)
-    augment = {**PLAIN, "policy": policy, "rand_augment": RandAugment(rate=1.0)}
+    augment = {**PLAIN, "policy": policy, "rand_augment": RandAugment(probability=1.0)}
     augmented = batches(noise, **augment)
     changed = (plain[0] != augmented[0]).any(axis=(2, 3, 4))
     assert changed.mean() > 0.7
@@ -454,7 +454,7 @@ def test_keras_cv_draws_from_the_kinds_asked_for(kinds):
     image = np.full((SIZE, SIZE, 3), 50, "uint8")
     image[2:5, 3:6] = 200
     split = ArraySplit(np.stack([image] * 18), np.zeros(18, "int32"), ("square",))
-    settings = RandAugment(kinds=kinds, rate=1.0, magnitude=0.9)
+    settings = RandAugment(kinds=kinds, probability=1.0, magnitude=0.9)
     augment = {**PLAIN, "policy": "keras_cv", "rand_augment": settings}
     images, _ = batches(split, **augment)
     ground = images[..., image[..., 0] == 50, :]
@@ -494,9 +494,11 @@ def test_without_mixing_labels_stay_one_hot(noise, off, policy):
 @backend_free
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize(
-    ("cutmix_share", "cut"), [(0.0, 0.0), (0.5, 0.25), (1.0, 0.5)], ids=["mixup", "both", "cutmix"]
+    ("switch_probability", "cut"),
+    [(0.0, 0.0), (0.5, 0.25), (1.0, 0.5)],
+    ids=["mixup", "both", "cutmix"],
 )
-def test_batches_are_mixed_as_often_as_asked_for(numbered, cutmix_share, cut, policy):
+def test_batches_are_mixed_as_often_as_asked_for(numbered, switch_probability, cut, policy):
     augment = {
         **PLAIN,
         "policy": policy,
@@ -504,7 +506,7 @@ def test_batches_are_mixed_as_often_as_asked_for(numbered, cutmix_share, cut, po
         "cutmix_alpha": 1.0,
         "mix_probability": 0.5,
     }
-    images, _ = batches(numbered, epochs=100, cutmix_share=cutmix_share, **augment)
+    images, _ = batches(numbered, epochs=100, switch_probability=switch_probability, **augment)
     values = images[..., 0]
     is_cut = (np.ptp(values, axis=(2, 3)) > 1e-3).any(axis=-1)
     is_blended = (np.abs(values - np.round(values)) > 1e-3).any(axis=(1, 2, 3))

@@ -65,13 +65,13 @@ class TestRecipe:
         resume.refuse_other_recipe(stopped, tiny_recipe("schedule.early_stopping=3"))
         with pytest.raises(RunError, match=r"schedule\.epochs: 2 in the run, 9 now"):
             resume.refuse_other_recipe(stopped, tiny_recipe(*longer))
-        stopped.write_recipe(tiny_recipe("schedule.kind=step"))
-        resume.refuse_other_recipe(stopped, tiny_recipe("schedule.kind=step", *longer))
+        stopped.write_recipe(tiny_recipe("schedule.name=step"))
+        resume.refuse_other_recipe(stopped, tiny_recipe("schedule.name=step", *longer))
         stopped.metrics_file.write_text('{"epoch": 1}\n{"epoch": 2}\n')
         shorter = ("schedule.epochs=1", "schedule.warmup_epochs=1e-3")
-        stopped.write_recipe(tiny_recipe("schedule.kind=step", shorter[1]))
+        stopped.write_recipe(tiny_recipe("schedule.name=step", shorter[1]))
         with pytest.raises(RunError, match=r"has 2 epochs behind it, more than schedule\.epochs"):
-            resume.refuse_other_recipe(stopped, tiny_recipe("schedule.kind=step", *shorter))
+            resume.refuse_other_recipe(stopped, tiny_recipe("schedule.name=step", *shorter))
 
     def test_one_that_this_version_cannot_read_is_refused(self, stopped, tiny_recipe):
         text = stopped.recipe_file.read_text()

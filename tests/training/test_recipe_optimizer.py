@@ -65,7 +65,7 @@ def test_every_setting_is_taken_over(tiny_recipe):
     recipe = tiny_recipe(
         "data.batch_size=8",
         "optimizer={weight_decay: 0.1, decay_vectors: true, beta_1: 0.8, beta_2: 0.99, "
-        "epsilon: 1e-7, clip_norm: 5, accumulation: 4, layer_decay: 0.7, "
+        "epsilon: 1e-7, global_clipnorm: 5, gradient_accumulation_steps: 4, layer_decay: 0.7, "
         "layer_decay_rule: stage, ema_decay: 0.99}",
         "schedule={epochs: 10, learning_rate: 0.2, final_learning_rate: 0.01, warmup_epochs: 2}",
     )
@@ -93,9 +93,9 @@ def test_every_setting_is_taken_over(tiny_recipe):
 def test_sgd_with_steps(tiny_recipe):
     recipe = tiny_recipe(
         "data.batch_size=8",
-        "optimizer={kind: sgd, momentum: 0.8, weight_decay: 1e-4, decay_vectors: true}",
-        "schedule={kind: step, epochs: 10, learning_rate: 0.2, warmup_epochs: 2, step_epochs: 3, "
-        "step_factor: 0.5}",
+        "optimizer={name: sgd, momentum: 0.8, weight_decay: 1e-4, decay_vectors: true}",
+        "schedule={name: step, epochs: 10, learning_rate: 0.2, warmup_epochs: 2, step_epochs: 3, "
+        "gamma: 0.5}",
     )
     optimizer = of_recipe(recipe, 24, 4, 3)
     assert type(optimizer) is SGD and type(optimizer._learning_rate) is WarmupSteps
@@ -111,7 +111,7 @@ def test_sgd_with_steps(tiny_recipe):
 
 @pytest.mark.backend_free
 def test_lamb(tiny_recipe):
-    settings = "optimizer={kind: lamb, weight_decay: 0.01, beta_2: 0.99, clip_norm: 1}"
+    settings = "optimizer={name: lamb, weight_decay: 0.01, beta_2: 0.99, global_clipnorm: 1}"
     optimizer = of_recipe(tiny_recipe("data.batch_size=8", settings), 24, 4, 3)
     assert type(optimizer) is LAMB
     assert (optimizer.weight_decay, optimizer.epsilon, optimizer.beta_2) == (0.01, 1e-6, 0.99)
@@ -127,7 +127,8 @@ def test_an_update_of_several_steps_is_that_of_their_batch(tiny_recipe, kind):
     for accumulation in (1, 4):
         recipe = tiny_recipe(
             "data.batch_size=8",
-            f"optimizer={{kind: {kind}, clip_norm: 0.5, accumulation: {accumulation}}}",
+            f"optimizer={{name: {kind}, global_clipnorm: 0.5, "
+            f"gradient_accumulation_steps: {accumulation}}}",
             "schedule={epochs: 2, learning_rate: 0.1, warmup_epochs: 1}",
         )
         keras.utils.set_random_seed(0)

@@ -19,7 +19,7 @@ def settings(tiny_recipe):
         "data.batch_size=4",
         "optimizer.weight_decay=0.1",
         "optimizer.beta_2=0.99",
-        "optimizer.clip_norm=5",
+        "optimizer.global_clipnorm=5",
         "schedule.learning_rate=0.01",
         "augment={policy: keras_cv, label_smoothing: 0.2}",
     )

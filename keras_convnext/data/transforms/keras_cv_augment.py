@@ -40,7 +40,7 @@ def image_augmenter(settings: RandAugment, seed: int) -> Callable[[tf.Tensor], t
     with _float32_layers():
         layers = _keras_cv().layers
         policy = layers.RandAugment.get_standard_policy(
-            VALUE_RANGE, settings.magnitude, settings.magnitude_deviation, seed=seed
+            VALUE_RANGE, settings.magnitude, settings.magnitude_std, seed=seed
         )
         chosen = {
             "all": policy,
@@ -48,7 +48,7 @@ def image_augmenter(settings: RandAugment, seed: int) -> Callable[[tf.Tensor], t
             "geometric": policy[COLOUR_OPERATIONS:],
         }
         layer = layers.RandomAugmentationPipeline(
-            chosen[settings.kinds], settings.operations, rate=settings.rate, seed=seed
+            chosen[settings.kinds], settings.operations, rate=settings.probability, seed=seed
         )
 
     def augment(image):
@@ -98,7 +98,7 @@ def batch_mixer(
 def _cutmix_share(settings: Augment) -> float | None:
     """Share of CutMix among the mixed batches; `None` if neither of the two is on."""
     if settings.mixup_alpha and settings.cutmix_alpha:
-        return settings.cutmix_share
+        return settings.switch_probability
     if settings.cutmix_alpha:
         return 1.0
     return 0.0 if settings.mixup_alpha else None

@@ -76,7 +76,7 @@ def draw(settings: Augment, seed: tf.Tensor) -> Draws:
     choice_seed, centre_seed, share_seed = tf.unstack(tf.random.split(seed, 3))
     choices = tf.random.stateless_uniform((2,), choice_seed)
     if settings.mixup_alpha and settings.cutmix_alpha:
-        is_cutmix = choices[1] < settings.cutmix_share
+        is_cutmix = choices[1] < settings.switch_probability
     else:
         is_cutmix = tf.constant(settings.cutmix_alpha > 0)
     alpha = tf.where(is_cutmix, settings.cutmix_alpha, settings.mixup_alpha)

@@ -53,16 +53,16 @@ def draw(settings: RandAugment, seed: tf.Tensor) -> Draws:
     """Draws what is done to an image.
 
     Each operation is drawn uniformly, with replacement, and then applied with probability
-    `settings.rate`. Its strength is normal about `settings.magnitude`, clipped to 0 to 1; its
-    direction is one of the two with equal probability.
+    `settings.probability`. Its strength is normal about `settings.magnitude`, clipped to 0 to 1;
+    its direction is one of the two with equal probability.
     """
     shape = (settings.operations,)
     seeds = tf.unstack(tf.random.split(seed, 4))
     count = len(OPERATIONS[settings.kinds])
     numbers = tf.random.stateless_uniform(shape, seeds[0], 0, count, tf.int32)
-    is_applied = tf.random.stateless_uniform(shape, seeds[1]) < settings.rate
+    is_applied = tf.random.stateless_uniform(shape, seeds[1]) < settings.probability
     strengths = tf.random.stateless_normal(
-        shape, seeds[2], settings.magnitude, settings.magnitude_deviation, tf.float64
+        shape, seeds[2], settings.magnitude, settings.magnitude_std, tf.float64
     )
     is_positive = tf.random.stateless_uniform(shape, seeds[3]) < 0.5
     signs = tf.where(is_positive, tf.constant(1, tf.float64), -1)

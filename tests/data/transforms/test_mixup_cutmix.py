@@ -56,7 +56,12 @@ class NumPy:
 
 @pytest.mark.parametrize(
     "settings",
-    [BOTH, MIXUP, CUTMIX, Augment(mix_probability=0.5, cutmix_share=0.3, label_smoothing=0.2)],
+    [
+        BOTH,
+        MIXUP,
+        CUTMIX,
+        Augment(mix_probability=0.5, switch_probability=0.3, label_smoothing=0.2),
+    ],
     ids=["both", "mixup", "cutmix", "sometimes"],
 )
 def test_batches_are_mixed_as_by_timm(batch, settings, monkeypatch):
@@ -65,7 +70,7 @@ def test_batches_are_mixed_as_by_timm(batch, settings, monkeypatch):
         settings.mixup_alpha,
         settings.cutmix_alpha,
         prob=settings.mix_probability,
-        switch_prob=settings.cutmix_share,
+        switch_prob=settings.switch_probability,
         label_smoothing=settings.label_smoothing,
         num_classes=CLASSES,
     )
@@ -116,7 +121,9 @@ def near(share):
 
 
 def test_kinds_and_shares_are_the_recipes():
-    settings = Augment(mixup_alpha=0.4, cutmix_alpha=1.7, mix_probability=0.7, cutmix_share=0.2)
+    settings = Augment(
+        mixup_alpha=0.4, cutmix_alpha=1.7, mix_probability=0.7, switch_probability=0.2
+    )
     is_mixed, is_cutmix, own_share, _, _ = draws(settings)
     assert is_mixed.mean() == near(0.7)
     assert is_cutmix.mean() == near(0.2)

@@ -169,13 +169,13 @@ def test_draws_do_not_hang_together(papers):
 
 
 def test_strength_is_clipped_below_too():
-    _, levels = draws(RandAugment(magnitude=0.05, magnitude_deviation=0.1), 1000)
+    _, levels = draws(RandAugment(magnitude=0.05, magnitude_std=0.1), 1000)
     assert (levels == 0).mean() == pytest.approx(stats.norm.cdf(-0.5), abs=0.05)
 
 
-@pytest.mark.parametrize(("rate", "share"), [(0.0, 0.0), (1.0, 1.0)])
-def test_the_rate_is_the_recipes(rate, share):
-    numbers, _ = draws(RandAugment(rate=rate, operations=3, kinds="geometric"), 100)
+@pytest.mark.parametrize(("probability", "share"), [(0.0, 0.0), (1.0, 1.0)])
+def test_the_probability_is_the_recipes(probability, share):
+    numbers, _ = draws(RandAugment(probability=probability, operations=3, kinds="geometric"), 100)
     assert numbers.shape == (100, 3)
     assert (numbers < 5).mean() == share
 
@@ -184,7 +184,7 @@ def test_the_rate_is_the_recipes(rate, share):
 def test_what_is_drawn_is_what_is_done(timms, kinds):
     """Whole images against timm's operations one after the other, in a graph and in parallel."""
     image = PICTURES["small"]
-    settings = RandAugment(kinds=kinds, rate=0.8)
+    settings = RandAugment(kinds=kinds, probability=0.8)
     names = list(OPERATIONS[kinds])
 
     def both(position):

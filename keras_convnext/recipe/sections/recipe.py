@@ -1,0 +1,88 @@
+"""The recipe: its sections together, and the rules that hold between them."""
+
+import yaml
+from pydantic import Field, model_validator
+
+from keras_convnext.recipe.sections.augment import Augment
+from keras_convnext.recipe.sections.base import Section
+from keras_convnext.recipe.sections.checkpoint import Checkpoint
+from keras_convnext.recipe.sections.data import Data
+from keras_convnext.recipe.sections.export import Export
+from keras_convnext.recipe.sections.init import Init
+from keras_convnext.recipe.sections.model import RESNET, Model
+from keras_convnext.recipe.sections.optimizer import Optimizer
+from keras_convnext.recipe.sections.runtime import Runtime
+from keras_convnext.recipe.sections.schedule import Schedule
+
+
+class Recipe(Section):
+    """Everything that decides a training run. See `load_recipe`."""
+
+    name: str = Field(
+        pattern=r"^\w[\w.-]*$",
+        description="Name of the run's directory in runs/: letters, digits, _, . and -.",
+    )
+    runtime: Runtime = Runtime()
+    model: Model
+    init: Init = Init()
+    data: Data
+    augment: Augment = Augment()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule
+    checkpoint: Checkpoint = Checkpoint()
+    export: Export = Export()
+
+    @model_validator(mode="after")
+    def _check_image_size(self):
+        least = self.model.least_image_size()
+        if self.data.image_size < least:
+            raise ValueError(
+                f"data.image_size is {self.data.image_size}, but this network downsamples by "
+                f"{least} and needs at least {least} pixels"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_accumulation_steps_are_equal(self):
+        if self.data.batch_size % self.optimizer.gradient_accumulation_steps:
+            raise ValueError(
+                f"data.batch_size ({self.data.batch_size}) must be a multiple of "
+                f"optimizer.gradient_accumulation_steps "
+                f"({self.optimizer.gradient_accumulation_steps}), so that all steps of an update "
+                f"have the same number of images"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_resnet_sections(self):
+        if self.model.name != RESNET:
+            return self
+        if self.init != Init() or self.optimizer.layer_decay is not None:
+            raise ValueError(f"{RESNET} takes neither `init` nor `optimizer.layer_decay`")
+        return self
+
+    @model_validator(mode="after")
+    def _check_monitored_metric(self):
+        stopping = self.schedule.early_stopping
+        if stopping is None:
+            return self
+        if stopping.monitor.startswith("val_") and self.data.validation_split is None:
+            raise ValueError(
+                f"schedule.early_stopping monitors {stopping.monitor}, but data.validation_split "
+                f"is null; monitor accuracy or loss instead"
+            )
+        if stopping.monitor.startswith("val_ema_") and self.optimizer.ema_decay is None:
+            raise ValueError(
+                f"schedule.early_stopping monitors {stopping.monitor}, but optimizer.ema_decay is "
+                f"null, so the run has no moving average"
+            )
+        return self
+
+    @property
+    def step_batch_size(self) -> int:
+        """Number of images per step: those of an update, divided by its accumulation steps."""
+        return self.data.batch_size // self.optimizer.gradient_accumulation_steps
+
+    def to_yaml(self) -> str:
+        """Returns the recipe as YAML with every default, as `load_recipe` reads it."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
