@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from keras_convnext.errors import RecipeError
-from keras_convnext.recipe import Schedule, load_recipe
+from keras_convnext.recipe import Recipe, Schedule, load_recipe
 from keras_convnext.recipe.renamed import RENAMED, RUN_HEADER
+from keras_convnext.recipe.sections.base import Section
 
 pytestmark = pytest.mark.backend_free
 
@@ -415,14 +416,12 @@ def test_early_stopping_needs_its_images(errors):
 
 
 def test_every_key_is_described():
-    from keras_convnext.recipe import sections as recipe
-
-    sections = [recipe.Section, *recipe.Section.__subclasses__()]
+    sections = [Section, *Section.__subclasses__()]
     fields = [(s, n, f) for s in sections for n, f in s.model_fields.items()]
     bare = [
         f"{section.__name__}.{name}"
         for section, name, field in fields
-        if section is not recipe.Recipe and not field.description
+        if section is not Recipe and not field.description
     ]
     assert len(fields) > 40
     assert bare == []
