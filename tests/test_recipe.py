@@ -412,7 +412,9 @@ def test_what_cannot_end_or_balance_a_run_is_refused(errors, setting, message):
 
 def test_early_stopping_needs_its_images(errors):
     message = errors(LEAST, "schedule.early_stopping=1", "data.validation_split=null")
-    assert "monitors val_accuracy, but data.validation_split is null; monitor accuracy or" in message
+    assert (
+        "monitors val_accuracy, but data.validation_split is null; monitor accuracy or" in message
+    )
 
 
 def test_every_key_is_described():
