@@ -307,7 +307,17 @@ def list_(
 
     rows = [CHECKPOINTS[name] for name in list_weights(model and get_variant(model).name)]
     if as_json:
-        document = [{"name": row.name, "url": row.url, **dataclasses.asdict(row)} for row in rows]
+        document = [
+            {
+                "name": row.name,
+                "url": row.url,
+                **dataclasses.asdict(row),
+                **dataclasses.asdict(row.preprocessing),
+            }
+            for row in rows
+        ]
+        for fields in document:
+            del fields["preprocessing"]
         print(json.dumps(document))  # noqa: T201 (rich would wrap it)
         return
     table = Table("name")

@@ -131,6 +131,7 @@ def published(monkeypatch, tmp_path_factory):
     path = tmp_path_factory.mktemp("published") / "model.safetensors"
     save_file(network.state_dict(), path)
     name = "convnext_tiny.fb_in1k"
-    for module in ("convnext", "from_weights"):
-        monkeypatch.setattr(f"keras_convnext.models.{module}.fetch", {name: path}.__getitem__)
+    monkeypatch.setattr(
+        "keras_convnext.weights.weight_file.fetch", lambda source: {name: path}[str(source)]
+    )
     return name

@@ -2,13 +2,16 @@
 
 import dataclasses
 import difflib
+from typing import TypeVar
 
-from keras_convnext.catalog import imagenet
+from keras_convnext.catalog.preprocessing import OFFICIAL, Preprocessing, warps
 from keras_convnext.errors import WeightsError
 
+Source = TypeVar("Source")
+
 OFFICIAL_FILES = "https://dl.fbaipublicfiles.com/convnext/"
-# What `weights="imagenet"` means, size by size: the checkpoint that keras.applications has there.
-# For the isotropic networks, which it has not, the only one there is.
+# The checkpoint that `weights="imagenet"` means for each network: that of keras.applications, and
+# for the isotropic networks, which keras.applications lacks, their only one.
 IMAGENET_TAGS = {
     "convnext_tiny": "fb_in1k",
     "convnext_small": "fb_in1k",
@@ -27,20 +30,15 @@ class Checkpoint:
 
     Attributes:
         model: Name of the network, as `create_model` takes it.
-        tag: What tells the network's checkpoints apart, in timm's words where timm has it.
+        tag: Distinguishes the network's checkpoints; timm's tag if timm has the checkpoint.
         file: Name of the official file.
         classes: 1000 (ImageNet-1K) or 21841 (ImageNet-22K).
         image_size: Height and width it was trained last and evaluated with, in pixels.
         top_1: Published top-1 accuracy on ImageNet-1K in percent (official README); `None` for
-            heads of ImageNet-22K and where none was published.
+            heads of ImageNet-22K and if none was published.
         hub: Repository on the Hugging Face Hub that holds it as safetensors, or `None`.
         top_1_timm: The same as timm measured it, at the same resolution, or `None`.
-        crop_fraction: The centre crop's share of the resized short side.
-        warp: Whether the whole image is resized to the network's size instead, without keeping its
-            aspect ratio and without a crop.
-        mean: Mean of the RGB values it takes off, on a scale of 0 to 1.
-        std: Deviation of the RGB values it divides by.
-        interpolation: How images were resized, always with antialiasing.
+        preprocessing: How its images are resized, cropped and normalized.
         licence: Licence of the weights: that of the official repository.
     """
 
@@ -52,9 +50,7 @@ class Checkpoint:
     top_1: float | None
     hub: str | None = None
     top_1_timm: float | None = None
-    mean: tuple[float, float, float] = imagenet.MEAN
-    std: tuple[float, float, float] = imagenet.STD
-    interpolation: str = "bicubic"
+    preprocessing: Preprocessing = OFFICIAL
     licence: str = "MIT"
 
     @property
@@ -62,18 +58,23 @@ class Checkpoint:
         """The checkpoint's full name, such as `"convnext_tiny.fb_in1k"`."""
         return f"{self.model}.{self.tag}"
 
+    def __str__(self) -> str:
+        return self.name
+
     @property
     def url(self) -> str:
-        """Where the official file is."""
+        """Address of the official file."""
         return OFFICIAL_FILES + self.file
 
     @property
     def crop_fraction(self) -> float:
-        return 1.0 if self.warp else 0.875
+        """The centre crop's share of the resized image at `image_size`."""
+        return 1.0 if self.warp else self.preprocessing.crop_fraction
 
     @property
     def warp(self) -> bool:
-        return self.image_size >= 384
+        """Whether the whole image is resized to `image_size` instead of cropped."""
+        return warps(self.image_size, self.image_size, self.preprocessing.warp_from)
 
 
 def _of_timm(model, tag, file, classes, image_size, top_1, top_1_timm):
@@ -262,6 +263,29 @@ def full_name(weights: str, model: str) -> str:
     tag = IMAGENET_TAGS.get(model) if weights == "imagenet" else weights
     name = f"{model}.{tag}"
     return name if name in CHECKPOINTS else weights
+
+
+def resolve(source: Source, model: str | None = None) -> "Source | Checkpoint":
+    """Returns the published checkpoint that `source` names, or `source` itself if it names none.
+
+    Args:
+        source: What a user passes as weights: a name, a path or an address.
+        model: Name of a network, whose checkpoints may be called by their tags; see `full_name`.
+
+    Raises:
+        WeightsError: If it is the checkpoint of another network than `model`.
+    """
+    if not isinstance(source, str):
+        return source
+    checkpoint = CHECKPOINTS.get(source if model is None else full_name(source, model))
+    if checkpoint is None:
+        return source
+    if model not in (None, checkpoint.model):
+        raise WeightsError(
+            f"{checkpoint.name} holds the weights of {checkpoint.model}, not of {model}. "
+            f"Those of {model} are: {', '.join(list_weights(model))}."
+        )
+    return checkpoint
 
 
 def get_checkpoint(name: str) -> Checkpoint:

@@ -1,5 +1,6 @@
-"""ConvNeXt as a functional Keras model: the general builder and the networks of the paper."""
+"""The builder of ConvNeXts of any size, as functional Keras models."""
 
+import inspect
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -7,16 +8,24 @@ from typing import Any
 import keras
 from keras import layers
 
-from keras_convnext.catalog.architectures import VARIANTS, get_variant
-from keras_convnext.catalog.checkpoints import CHECKPOINTS, full_name, list_weights
-from keras_convnext.errors import WeightsError
+from keras_convnext.catalog.checkpoints import resolve
+from keras_convnext.catalog.preprocessing import OFFICIAL
 from keras_convnext.layers import Block, Downsampling, Stem
 from keras_convnext.layers.initializers import LAYER_NORM_EPSILON, weight_initializer
-from keras_convnext.models.inputs import channels_last, functional_model, image_input, normalize
+from keras_convnext.models.inputs import (
+    channels_last,
+    check_image,
+    check_normalization,
+    functional_model,
+    image_input,
+    normalize,
+    statistics,
+)
 from keras_convnext.models.numbers import image_shape, integer, integers, real
-from keras_convnext.weights.fetch import fetch
 from keras_convnext.weights.load import assign
-from keras_convnext.weights.weight_file import StoredWeights
+from keras_convnext.weights.weight_file import WeightFile, open_weights
+
+DEFAULT_CLASSES, DEFAULT_CHANNELS, DEFAULT_SIZE = 1000, 3, 224
 
 
 def ConvNeXt(
@@ -37,6 +46,8 @@ def ConvNeXt(
     drop_path_rate: float = 0.0,
     layer_scale_init_value: float | None = 1e-6,
     head_init_scale: float = 1.0,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> keras.Model:
     """Builds a ConvNeXt of any size as a functional model.
 
@@ -49,31 +60,39 @@ def ConvNeXt(
         dims: Channels of each stage; as many as `depths`.
         patch_size: Side of the stem's patches, in pixels. Defaults to 4.
         kernel_size: Odd side of the depthwise kernels. Defaults to 7.
-        stem_norm: Whether a LayerNorm follows the stem's convolution; the isotropic networks, of
-            one stage and patches of 16 pixels, go without (section 3.3).
+        stem_norm: Whether a LayerNorm follows the stem's convolution; the isotropic networks, which
+            have one stage and patches of 16 pixels, have none (section 3.3).
         include_top: Whether the network ends in a classifier: pooling, LayerNorm, dense layer.
-        include_preprocessing: Whether the model takes raw RGB values from 0 to 255 and normalises
-            them itself, with the mean and deviation of ImageNet.
+        include_preprocessing: Whether the model takes raw values from 0 to 255 and normalizes them
+            itself, by `mean` and `std`.
         weights: `None` for random weights; else the name of a published checkpoint, a file, or
-            whatever else `keras_convnext.load_weights` takes.
+            anything else `keras_convnext.load_weights` takes. All other arguments are checked
+            before anything is downloaded.
         input_tensor: Keras tensor to build on: an `Input`, or another model's output. The names of
             layers in one functional model must differ, so a second network in it has to be called
             as a layer: `ConvNeXtTiny(include_top=False, name="second")(tensor)`.
         input_shape: Shape of one image, such as `(224, 224, 3)`; `(None, None, 3)` takes any height
             and width. Defaults to any height and width without the top; with it to the size that a
             published checkpoint was trained with last, else to 224. The channels default to those
-            of `weights`, or 3.
+            of `weights`, or 3. If they differ from the 3 of `weights`, the stem's kernel is adapted
+            as timm does for `in_chans`, which is logged: summed over RGB for one channel; for n
+            channels repeated and multiplied by 3 / n.
         pooling: Without the top: `"avg"` or `"max"` for vectors of shape `(batch, dims[-1])`,
             `None` for the feature map `(batch, height // 32, width // 32, dims[-1])`. Either ends
             in the final LayerNorm.
-        classes: Classes of the classifier. Defaults to those of `weights`, or 1000. Where it
-            differs from theirs the classifier starts at random, which is logged.
+        classes: Classes of the classifier. Defaults to those of `weights`, or 1000. If it differs
+            from theirs the classifier starts at random, which is logged.
         classifier_activation: Activation of the classifier; `None` gives logits.
         name: Name of the model. Defaults to `"convnext"`.
         drop_path_rate: Stochastic depth of the last block, in [0, 1). It grows linearly over all
             blocks, from 0 for the first.
         layer_scale_init_value: Initial value of layer scale; `None` leaves layer scale out.
         head_init_scale: Factor on the classifier's initial weights; 0.001 to fine-tune (table 6).
+        mean: Mean of each channel that `include_preprocessing` subtracts, on a scale of 0 to 1.
+            Defaults to that of `weights`, or of ImageNet. Images that are not RGB have no default:
+            pass `mean` and `std`. For grey images the averages of ImageNet's, `[0.449]` and
+            `[0.226]`, are the usual choice.
+        std: Standard deviation of each channel, likewise.
 
     Returns:
         A `keras.Model`. With the top it gives `(batch, classes)`. Its layers are called `stem`,
@@ -82,152 +101,62 @@ def ConvNeXt(
 
     Raises:
         ValueError: If an argument does not fit; the message says which, and what is allowed.
-        WeightsError: If the weights cannot be had, or are not this network's.
+        WeightsError: If the weights cannot be fetched or read, or are not this network's.
 
     Example:
         >>> model = keras_convnext.ConvNeXt((2, 2, 6, 2), (40, 80, 160, 320), classes=10)
         >>> model.predict(images)  # (batch, 224, 224, 3), values from 0 to 255
     """
-    stored = None if weights is None else StoredWeights(fetch(weights))
-    if classes is None:
-        classes = (stored and stored.classes) or 1000
     depths, dims = integers("depths", depths), integers("dims", dims)
     patch_size, kernel_size = integer("patch_size", patch_size), integer("kernel_size", kernel_size)
-    classes = integer("classes", classes)
+    classes = None if classes is None else integer("classes", classes)
     drop_path_rate = real("drop_path_rate", drop_path_rate)
     head_init_scale = real("head_init_scale", head_init_scale)
     if layer_scale_init_value is not None:
         layer_scale_init_value = real("layer_scale_init_value", layer_scale_init_value)
-    _check_arguments(depths, dims, pooling, classes, drop_path_rate, layer_scale_init_value)
+    _check_stages(depths, dims)
+    shape = None if input_shape is None else image_shape(input_shape)
+    check_options(
+        include_preprocessing=include_preprocessing,
+        input_tensor=input_tensor,
+        input_shape=shape,
+        pooling=pooling,
+        classes=classes,
+        drop_path_rate=drop_path_rate,
+        layer_scale_init_value=layer_scale_init_value,
+        mean=mean,
+        std=std,
+        smallest_size=patch_size * 2 ** (len(depths) - 1),
+    )
+    # The arguments are checked before the weights are opened, which may download them.
+    weight_file = None if weights is None else open_weights(resolve(weights))
     image = image_input(
         input_tensor,
-        None if input_shape is None else image_shape(input_shape),
-        default_size=_trained_size(weights) if include_top else None,
-        default_channels=(stored and stored.channels) or 3,
-        smallest_size=patch_size * 2 ** (len(depths) - 1),
+        shape,
+        default_size=_trained_size(weight_file) if include_top else None,
+        default_channels=(weight_file and weight_file.channels) or DEFAULT_CHANNELS,
     )
     x = channels_last(image)
     if include_preprocessing:
-        x = normalize(x)
+        normalization = _normalization(mean, std) or _normalization_of(weight_file)
+        check_normalization(x.shape[-1], *normalization)
+        x = normalize(x, *normalization)
     x = Stem(dims[0], patch_size, use_norm=stem_norm, name="stem")(x)
     x = _stages(x, depths, dims, kernel_size, drop_path_rate, layer_scale_init_value)
     if include_top:
+        classes = classes or (weight_file and weight_file.classes) or DEFAULT_CLASSES
         x = _norm(_pool("avg")(x))
         x = _classifier(classes, classifier_activation, head_init_scale)(x)
     else:
         x = _norm(_pool(pooling)(x)) if pooling else features_out(_norm(x))
 
-    # Recomputed as a whole, a network would need as much memory as before: its layers are.
+    # A scope around the whole network would recompute it as one piece, which saves no memory:
+    # its layers are recomputed one by one.
     with keras.RematScope(mode=None):
         model = functional_model(image, x, name or "convnext")
-    if stored is not None:
-        assign(model, stored)
+    if weight_file is not None:
+        assign(model, weight_file, adapt_stem=True)
     return model
-
-
-def create_model(name: str, /, **kwargs) -> keras.Model:
-    """Builds a model of `list_models()` by its name.
-
-    Args:
-        name: Name of the model, such as `"convnext_tiny"`.
-        **kwargs: Arguments of `ConvNeXt` from `patch_size` on, in place of the named model's. As
-            `weights` the tag of a published checkpoint is enough, such as `"fb_in22k"`, and
-            `"imagenet"` means the one that `keras.applications` has: trained on ImageNet-1K for
-            tiny and small; on ImageNet-22K, then 1K, for base, large and xlarge.
-
-    Raises:
-        ValueError: If there is no such model; the message names the nearest.
-        WeightsError: If `weights` names the checkpoint of another model.
-
-    Example:
-        >>> model = keras_convnext.create_model("convnext_small", classes=10)
-    """
-    variant = get_variant(name)
-    own = {
-        "name": name,
-        "patch_size": variant.patch_size,
-        "stem_norm": variant.stem_norm,
-        "layer_scale_init_value": variant.layer_scale_init_value,
-    }
-    arguments = {**own, **kwargs}
-    if isinstance(arguments.get("weights"), str):
-        arguments["weights"] = full_name(arguments["weights"], name)
-        checkpoint = CHECKPOINTS.get(arguments["weights"])
-        if checkpoint is not None and checkpoint.model != name:
-            raise WeightsError(
-                f"{checkpoint.name} holds the weights of {checkpoint.model}, not of {name}. "
-                f"Those of {name} are: {', '.join(list_weights(name))}."
-            )
-    return ConvNeXt(variant.depths, variant.dims, **arguments)
-
-
-def _constructor(variant_name: str, function_name: str, title: str):
-    """Returns the function that builds one network of the paper: one signature, written once."""
-    variant = VARIANTS[variant_name]
-
-    def constructor(
-        include_top: bool = True,
-        include_preprocessing: bool = True,
-        weights: str | os.PathLike | None = None,
-        input_tensor: Any = None,
-        input_shape: tuple[int | None, int | None, int] | None = None,
-        pooling: str | None = None,
-        classes: int | None = None,
-        classifier_activation: str | None = "softmax",
-        name: str | None = None,
-        drop_path_rate: float = 0.0,
-        layer_scale_init_value: float | None = variant.layer_scale_init_value,
-        head_init_scale: float = 1.0,
-    ) -> keras.Model:
-        return create_model(
-            variant_name,
-            include_top=include_top,
-            include_preprocessing=include_preprocessing,
-            weights=weights,
-            input_tensor=input_tensor,
-            input_shape=input_shape,
-            pooling=pooling,
-            classes=classes,
-            classifier_activation=classifier_activation,
-            name=name or variant_name,
-            drop_path_rate=drop_path_rate,
-            layer_scale_init_value=layer_scale_init_value,
-            head_init_scale=head_init_scale,
-        )
-
-    constructor.__name__ = constructor.__qualname__ = function_name
-    table = 1 if variant.stem_norm else 2
-    constructor.__doc__ = f"""Builds {title}.
-
-    {variant.parameters / 1e6:.1f} million parameters with 1000 classes, {variant.gmacs_224:.1f}
-    billion multiply-adds for a 224x224 image ("A ConvNet for the 2020s", table {table}): blocks
-    {variant.depths}, channels {variant.dims}, patches of {variant.patch_size} pixels. Takes the
-    arguments of `keras_convnext.ConvNeXt` from `include_top` on; see there for what they mean and
-    what is raised.
-
-    Returns:
-        A functional `keras.Model` from `(batch, height, width, 3)` to `(batch, classes)`.
-
-    Example:
-        >>> model = keras_convnext.{function_name}(classes=10, drop_path_rate=0.1)
-    """
-    return constructor
-
-
-ConvNeXtTiny = _constructor("convnext_tiny", "ConvNeXtTiny", "ConvNeXt-T")
-ConvNeXtSmall = _constructor("convnext_small", "ConvNeXtSmall", "ConvNeXt-S")
-ConvNeXtBase = _constructor("convnext_base", "ConvNeXtBase", "ConvNeXt-B")
-ConvNeXtLarge = _constructor("convnext_large", "ConvNeXtLarge", "ConvNeXt-L")
-ConvNeXtXLarge = _constructor("convnext_xlarge", "ConvNeXtXLarge", "ConvNeXt-XL")
-ConvNeXtIsotropicSmall = _constructor(
-    "convnext_isotropic_small", "ConvNeXtIsotropicSmall", "the isotropic ConvNeXt-S"
-)
-ConvNeXtIsotropicBase = _constructor(
-    "convnext_isotropic_base", "ConvNeXtIsotropicBase", "the isotropic ConvNeXt-B"
-)
-ConvNeXtIsotropicLarge = _constructor(
-    "convnext_isotropic_large", "ConvNeXtIsotropicLarge", "the isotropic ConvNeXt-L"
-)
 
 
 def drop_path_rates(rate: float, blocks: int) -> list[float]:
@@ -239,15 +168,31 @@ def drop_path_rates(rate: float, blocks: int) -> list[float]:
 
 
 def features_out(x):
-    """Returns a feature map in the data format Keras is configured for; inside it is NHWC."""
+    """Returns a feature map in the data format Keras is configured for, from NHWC."""
     if keras.config.image_data_format() == "channels_first":
         return layers.Permute((3, 1, 2))(x)
     return x
 
 
-def _trained_size(weights):
-    checkpoint = CHECKPOINTS.get(str(weights))
-    return 224 if checkpoint is None else checkpoint.image_size
+def _trained_size(weight_file: WeightFile | None) -> int:
+    checkpoint = weight_file and weight_file.checkpoint
+    return checkpoint.image_size if checkpoint else DEFAULT_SIZE
+
+
+def _normalization(mean, std) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Returns the mean and the standard deviation that the caller chose; `None` for neither."""
+    if mean is None and std is None:
+        return None
+    if mean is None or std is None:
+        raise ValueError(
+            f"`mean` and `std` go together: pass both or neither. Received: mean={mean}, std={std}."
+        )
+    return statistics("mean", mean), statistics("std", std)
+
+
+def _normalization_of(weight_file: WeightFile | None):
+    """Returns the mean and the standard deviation that weights were trained with."""
+    return (weight_file and weight_file.normalization) or (OFFICIAL.mean, OFFICIAL.std)
 
 
 def _stages(x, depths, dims, kernel_size, drop_path_rate, layer_scale_init_value):
@@ -286,7 +231,7 @@ def _classifier(classes, activation, init_scale):
     )
 
 
-def _check_arguments(depths, dims, pooling, classes, drop_path_rate, layer_scale_init_value):
+def _check_stages(depths, dims):
     if not depths or len(depths) != len(dims):
         raise ValueError(
             f"`depths` and `dims` must give one number for each stage, so be equally long and not "
@@ -297,18 +242,52 @@ def _check_arguments(depths, dims, pooling, classes, drop_path_rate, layer_scale
             f"`depths` and `dims` must be at least 1 in every stage. "
             f"Received: depths={depths}, dims={dims}."
         )
+
+
+def check_options(
+    *,
+    include_preprocessing=False,
+    input_tensor=None,
+    input_shape=None,
+    pooling=None,
+    classes=None,
+    drop_path_rate=0.0,
+    layer_scale_init_value=None,
+    mean=None,
+    std=None,
+    smallest_size=1,
+    **others,
+) -> int | None:
+    """Checks the arguments of `ConvNeXt` that do not depend on its weights.
+
+    Returns:
+        The channels of the images, if the arguments say how many.
+
+    Raises:
+        ValueError: If one does not fit.
+        TypeError: If `ConvNeXt` has no argument of a name in `others`.
+    """
+    inspect.signature(ConvNeXt).bind_partial(**others)
     if pooling not in (None, "avg", "max"):
         raise ValueError(f"`pooling` must be None, 'avg' or 'max'. Received: pooling={pooling!r}.")
-    if classes < 1:
+    if classes is not None and integer("classes", classes) < 1:
         raise ValueError(f"`classes` must be at least 1. Received: classes={classes}.")
-    if not 0 <= drop_path_rate < 1:
+    if not 0 <= real("drop_path_rate", drop_path_rate) < 1:
         raise ValueError(
             f"`drop_path_rate` is the last block's probability of being dropped and must lie in "
             f"[0, 1). Received: drop_path_rate={drop_path_rate}."
         )
-    if layer_scale_init_value is not None and not layer_scale_init_value > 0:
+    if layer_scale_init_value is not None and not (
+        real("layer_scale_init_value", layer_scale_init_value) > 0
+    ):
         raise ValueError(
             f"`layer_scale_init_value` must be above 0, since a branch scaled by 0 can never start "
             f"to learn; pass None for a network without layer scale. "
             f"Received: layer_scale_init_value={layer_scale_init_value}."
         )
+    shape = None if input_shape is None else image_shape(input_shape)
+    channels = check_image(input_tensor, shape, smallest_size)
+    normalization = _normalization(mean, std)
+    if include_preprocessing and channels is not None:
+        check_normalization(channels, *(normalization or (OFFICIAL.mean, OFFICIAL.std)))
+    return channels

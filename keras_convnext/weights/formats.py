@@ -31,7 +31,7 @@ class Format:
             is ours.
         layer_scale_shape: Shape of layer scale's vector.
         isotropic: Whether its networks have one stage, which its names do not number.
-        variations: Patterns of other ways a name may be written, with the way it is written here.
+        aliases: Patterns of other ways a name may be written, with the way it is written here.
         own_names: Pattern that the names of a network's weights begin with, where weights of other
             layers may stand beside them under the same prefix; else all are the network's.
     """
@@ -42,7 +42,7 @@ class Format:
     layout: Literal["pytorch", "keras"] = "pytorch"
     layer_scale_shape: tuple[int, ...] = (-1,)
     isotropic: bool = False
-    variations: tuple[tuple[str, str], ...] = ()
+    aliases: tuple[tuple[str, str], ...] = ()
     own_names: str = ""
 
     def name_of(self, path: str) -> str | None:
@@ -57,14 +57,14 @@ class Format:
             return None
         return self.layers[layer].format(**numbers) + self.suffixes[weight]
 
-    def plain(self, name: str) -> str:
+    def normalize_name(self, name: str) -> str:
         """Returns a name of the format as `name_of` writes it."""
-        for pattern, replacement in self.variations:
+        for pattern, replacement in self.aliases:
             name = re.sub(pattern, replacement, name, count=1)
         return name
 
     def is_own(self, name: str) -> bool:
-        """Whether a weight called so, as `plain` writes it, can only be the network's.
+        """Whether a weight called so, as `normalize_name` writes it, can only be the network's.
 
         Not what stands below a classifier's name and is not called as its weights are: that is a
         head which somebody put in its place.
@@ -214,7 +214,7 @@ KERAS_APPLICATIONS = Format(
     },
     KERAS_PLACES,
     layout="keras",
-    variations=(
+    aliases=(
         # The model's name, and in files of Keras 3 that of the Sequential around the layer.
         (r"^.*?(?=(stem|head|stage_\d+|downsampling)_(conv|layernorm|dense|block_\d+_[a-z]))", ""),
         # Without the top the last norm has no name of its own there.

@@ -5,6 +5,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from keras_convnext.errors import WeightsError
+from keras_convnext.weights.keras_config import DIGITS, NORMALIZATION
 
 if TYPE_CHECKING:  # converting tensors needs no Keras, nor the memory it takes
     import keras
@@ -87,6 +88,23 @@ def float_weights(model: "keras.Model", network: Network) -> dict[str, Any]:
         if layer.bias is not None:
             weights[f"{place}/bias"] = layer.bias
     return weights
+
+
+def normalization_of(
+    model: "keras.Model",
+) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Returns mean and standard deviation that a model normalizes its images by, from 0 to 1.
+
+    `None` if it holds no normalization made by this package.
+    """
+    for layer in _all_layers(model):
+        if layer.name == NORMALIZATION and layer.get_config().get("mean") is not None:
+            config = layer.get_config()
+            return (
+                tuple(round(value / 255, DIGITS) for value in config["mean"]),
+                tuple(round(value**0.5 / 255, DIGITS) for value in config["variance"]),
+            )
+    return None
 
 
 def _networks(model):

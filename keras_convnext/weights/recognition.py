@@ -57,7 +57,7 @@ def recognize(path: Path, names: Iterable[str]) -> Recognized:
     """
     names = list(names)
     for format in FORMATS:
-        plain = {name: format.plain(TRANSPARENT.sub("", name)) for name in names}
+        plain = {name: format.normalize_name(TRANSPARENT.sub("", name)) for name in names}
         prefixes = _prefixes(format, set(plain.values()))
         if prefixes:
             return _split(format, plain, *_choose(path, prefixes))

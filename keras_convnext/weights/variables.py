@@ -1,8 +1,9 @@
-"""Values into Keras variables, also while a backend traces the model that they belong to.
+"""Assigns values to Keras variables, also while a backend traces their model.
 
-`fit` and `predict` trace a model that is not built yet, and a layer may make its network in `build`
-then. Variables have no values at that time, and what is assigned to them counts for the trace only.
-The names with an underscore, and `in_stateless_scope`, are Keras's own (3.12 to 3.15).
+`fit` and `predict` trace a model that is not built yet, and a layer may build its network in
+`build` during that trace. Variables have no values then, and a value assigned to them is lost with
+the trace. The names with an underscore, and `in_stateless_scope`, are private to Keras (3.12 to
+3.15).
 """
 
 from collections.abc import Iterable
@@ -14,8 +15,8 @@ from keras.src.backend.common.stateless_scope import in_stateless_scope
 from keras_convnext.errors import WeightsError
 
 
-def refuse_lost_values(name: str, variables: Iterable[keras.Variable]) -> None:
-    """Refuses to go on where the values of a network's variables would be lost with a trace.
+def check_values_persist(name: str, variables: Iterable[keras.Variable]) -> None:
+    """Checks that values assigned to a network's variables would outlive a trace.
 
     Raises:
         WeightsError: If a model is being traced, and the variables have been initialized.
@@ -29,7 +30,7 @@ def refuse_lost_values(name: str, variables: Iterable[keras.Variable]) -> None:
 
 
 def set_value(variable: keras.Variable, value: np.ndarray) -> None:
-    """Gives a variable its value: now, or where it has none yet, when Keras initializes it."""
+    """Assigns a value now, or when Keras initializes the variable if it has no value yet."""
     if variable._value is None:
         variable._initializer = _Constant(value)
     else:
@@ -37,12 +38,12 @@ def set_value(variable: keras.Variable, value: np.ndarray) -> None:
 
 
 def _is_traced():
-    """Whether what is assigned now is kept apart, or becomes part of a graph."""
+    """Whether an assignment now would go to a stateless scope or become part of a graph."""
     if in_stateless_scope():
         return True
     try:
         keras.ops.convert_to_numpy(keras.ops.zeros(()))
-    except Exception:  # each backend has an error of its own for it
+    except Exception:  # each backend raises its own error
         return True
     return False
 

@@ -1,15 +1,19 @@
-"""The weights of a ConvNeXt in a file, whoever wrote it, under our names and in our layout."""
+"""The weights of a ConvNeXt in a file of any project, under our names and in our layout."""
 
 import dataclasses
 import itertools
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
 
 from keras_convnext.catalog.architectures import VARIANTS
+from keras_convnext.catalog.checkpoints import Checkpoint
 from keras_convnext.errors import WeightsError
+from keras_convnext.weights.fetch import fetch
 from keras_convnext.weights.formats import BLOCK_LAYERS, TIMM
+from keras_convnext.weights.keras_config import normalization_in
 from keras_convnext.weights.recognition import FIRST_KERNELS, recognize
 from keras_convnext.weights.relatives import of_another_epsilon, relative
 from keras_convnext.weights.tensor_files import TensorFile, open_tensor_file
@@ -22,7 +26,7 @@ LISTED = 5  # names in a sentence before it is cut short
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """What network a file's weights belong to; the names are those of `ConvNeXt`'s arguments."""
+    """The network that a file's weights belong to, by the names of `ConvNeXt`'s arguments."""
 
     depths: tuple[int, ...]
     dims: tuple[int, ...]
@@ -48,25 +52,29 @@ class Architecture:
         return None
 
 
-class StoredWeights:
+class WeightFile:
     """Weights in a file, read one by one.
 
     Args:
         path: The file.
+        checkpoint: The published checkpoint that the file holds, if it holds one.
 
     Attributes:
         path: The file.
-        format: Whose names and layout it has.
+        checkpoint: The published checkpoint that the file holds, or `None`.
+        format: The project whose names and layout it has.
         shapes: Our path of every weight to its shape in our layout.
-        unexpected: Names among the network's that no weight of a ConvNeXt has, with their shapes.
-        left_out: Sentences that say what the file holds beside the network.
+        unexpected: Names under the network's prefix that no weight of a ConvNeXt has, with their
+            shapes.
+        left_out: Sentences about what the file holds beside the network.
 
     Raises:
         WeightsError: If it cannot be read, or holds no ConvNeXt of a known format, or several, or a
             relative of ConvNeXt that this package does not have.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, checkpoint: Checkpoint | None = None) -> None:
+        self.checkpoint = checkpoint
         self.path = path
         self._file: TensorFile = open_tensor_file(path)
         found = recognize(path, self._file.shapes)
@@ -75,17 +83,17 @@ class StoredWeights:
         names = {path: self.format.name_of(path) for path in _all_paths(self._depths)}
         self._names = {path: found.names[n] for path, n in names.items() if n in found.names}
         self.shapes = {path: self._shape(path) for path in self._names}
-        self._refuse_relatives(found)
+        self._check_relatives(found)
         known = set(self._names.values())
         self.unexpected = {
             name: self._file.shapes[name]
             for name in [*found.names.values(), *found.unexpected]
             if name not in known
         }
-        self.left_out = self._sentences_of_left_out(found)
+        self.left_out = self._left_out(found)
 
     def log_left_out(self) -> None:
-        """Says what stays in the file beside the network."""
+        """Logs what the file holds beside the network and is not loaded."""
         for sentence in self.left_out:
             logger.warning("%s", sentence)
 
@@ -95,7 +103,7 @@ class StoredWeights:
 
     @property
     def architecture(self) -> Architecture:
-        """What network the weights belong to."""
+        """The network that the weights belong to."""
         stages = range(1, len(self._depths))
         to_stage = ["stem/conv", *(f"stages_{stage}_downsampling/conv" for stage in stages)]
         return Architecture(
@@ -110,8 +118,19 @@ class StoredWeights:
         )
 
     @property
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """Mean and standard deviation that its images are normalized by, on a scale of 0 to 1.
+
+        They are known of a published checkpoint and of a model that Keras saved with its
+        normalization; `None` of anything else.
+        """
+        if self.checkpoint is not None:
+            return self.checkpoint.preprocessing.mean, self.checkpoint.preprocessing.std
+        return normalization_in(self.path)
+
+    @property
     def missing(self) -> list[str]:
-        """Our paths of weights that a network of this architecture has and the file has not."""
+        """Our paths of weights that a network of this architecture has and the file lacks."""
         optional = {"stem/norm", "head"}
         paths = _all_paths(self._depths)
         here = {path.rpartition("/")[0] for path in self.shapes}
@@ -127,7 +146,7 @@ class StoredWeights:
 
     @property
     def channels(self) -> int | None:
-        """Channels of the images; `None` where the stem's kernel is none."""
+        """Channels of the images; `None` if the stem's kernel is not a convolution's."""
         shape = self.shapes.get(STEM_KERNEL, ())
         return shape[2] if len(shape) == 4 else None
 
@@ -136,26 +155,26 @@ class StoredWeights:
         """Classes of the classifier; `None` without one."""
         return self.shapes["head/kernel"][-1] if "head/kernel" in self.shapes else None
 
-    def _refuse_relatives(self, found):
-        what = relative(found.names)
-        if what is None and self.format is TIMM:
+    def _check_relatives(self, found):
+        description = relative(found.names)
+        if description is None and self.format is TIMM:
             name = of_another_epsilon(self._depths, self._dims, self.classes)
-            what = name and f"timm's {name}, whose norms take another epsilon, 1e-5"
-        if what is not None:
+            description = name and f"timm's {name}, whose norms take another epsilon, 1e-5"
+        if description is not None:
             raise WeightsError(
-                f"{self.path} holds {what}. keras_convnext has no such network, and its own would "
-                f"give other outputs with these weights."
+                f"{self.path} holds {description}. keras_convnext has no such network, and its own "
+                f"would give other outputs with these weights."
             )
 
     @property
     def _dims(self):
-        """The channels of every stage, as the biases of its first block have them."""
+        """The channels of every stage, read from the biases of its first block."""
         biases = [
             f"stages_{stage}_blocks_0/depthwise_conv/bias" for stage in range(len(self._depths))
         ]
         return tuple(size for bias in biases for size in self.shapes.get(bias, ()))
 
-    def _sentences_of_left_out(self, found):
+    def _left_out(self, found):
         sentences = list(self._file.left_out)
         if found.averages:
             sentences.append(
@@ -169,7 +188,7 @@ class StoredWeights:
             )
             more = len(found.beside) - LISTED
             sentences.append(
-                f"{self.path} holds weights that are no ConvNeXt's and stay there: {listed}"
+                f"{self.path} holds weights that are not a ConvNeXt's and are not loaded: {listed}"
                 f"{f' and {more} more' if more > 0 else ''}."
             )
         return sentences
@@ -181,9 +200,24 @@ class StoredWeights:
         return shape
 
     def _shape(self, path):
-        # A stand-in of the file's shape that takes no memory.
+        # An array of the file's shape that takes no memory.
         stand_in = np.broadcast_to(np.float32(0), self._file.shapes[self._names[path]])
         return self.format.to_keras(path, stand_in).shape
+
+
+def open_weights(source: "str | os.PathLike | Checkpoint | WeightFile") -> WeightFile:
+    """Returns the opened weight file of a source, downloading it if it is not here yet.
+
+    Args:
+        source: A published checkpoint, or anything else `fetch` takes. An opened file is returned
+            as it is.
+
+    Raises:
+        WeightsError: If it cannot be fetched or read, or holds no ConvNeXt of this package.
+    """
+    if isinstance(source, WeightFile):
+        return source
+    return WeightFile(fetch(source), source if isinstance(source, Checkpoint) else None)
 
 
 def _depths(format, names):

@@ -158,7 +158,8 @@ class TestRows:
         assert row.crop_fraction == theirs.crop_pct
         assert row.warp == (theirs.crop_mode == "squash")
         assert theirs.crop_mode in ("squash", "center")
-        assert (row.mean, row.std, row.interpolation) == (
+        preprocessing = row.preprocessing
+        assert (preprocessing.mean, preprocessing.std, preprocessing.interpolation) == (
             theirs.mean,
             theirs.std,
             theirs.interpolation,

@@ -201,7 +201,7 @@ class TestNames:
         arguments = {**small, "include_preprocessing": False, "include_top": False}
         first = ConvNeXt(**arguments, input_shape=(64, 64, 3))
 
-        with pytest.raises(ValueError, match=r"called as layers .* are: head_norm, stages_0.*call"):
+        with pytest.raises(ValueError, match=r"have the names of .*: head_norm, stages_0.*call"):
             ConvNeXt(**arguments, input_tensor=first.output)
 
     def test_second_network_called_as_a_layer(self, small):

@@ -27,7 +27,7 @@ from other_projects import (
 import keras_convnext
 from keras_convnext import convert_weights, model_from_weights
 from keras_convnext.errors import MissingPackage, WeightsError
-from keras_convnext.weights.weight_file import StoredWeights
+from keras_convnext.weights.weight_file import WeightFile
 
 KERAS_FILES = (".keras", ".weights.h5")
 FORMATS = (None, "official", "timm", "transformers", "torchvision", "safetensors")
@@ -50,7 +50,7 @@ def quick():
 
 def contents(path):
     """Returns all weights of a file under our paths."""
-    stored = StoredWeights(path)
+    stored = WeightFile(path)
     return {name: np.array(stored.read(name)) for name in stored.shapes}
 
 
@@ -73,7 +73,7 @@ class TestForms:
 
         assert_same_weights(contents(file), contents(source))
         default = "official" if suffix == ".pth" else "safetensors"
-        assert StoredWeights(file).format.name == (format or default)
+        assert WeightFile(file).format.name == (format or default)
         assert [path.name for path in file.parent.iterdir()] == [file.name]
 
     @pytest.mark.parametrize("first", [".keras", ".weights.h5", ".pth", ".safetensors"])
@@ -100,7 +100,7 @@ class TestForms:
 
         convert_weights(source, source, format="official")
 
-        assert StoredWeights(source).format.name == "official"
+        assert WeightFile(source).format.name == "official"
         assert_same_weights(contents(source), expected)
 
     def test_half_precision_becomes_float32(self, source, tmp_path):
@@ -156,8 +156,9 @@ class TestKerasModel:
     @pytest.mark.parametrize(("tag", "size"), [("fb_in1k_384", 384), ("fb_in1k", 224)])
     def test_of_a_checkpoint_has_its_image_size(self, tag, size, source, monkeypatch, tmp_path):
         name = f"convnext_base.{tag}"
-        for module in ("conversion", "models.from_weights", "models.convnext"):
-            monkeypatch.setattr(f"keras_convnext.{module}.fetch", {name: source}.__getitem__)
+        monkeypatch.setattr(
+            "keras_convnext.weights.weight_file.fetch", lambda one: {name: source}[str(one)]
+        )
 
         convert_weights(name, tmp_path / "model.keras")
 
@@ -189,7 +190,7 @@ class TestOtherNetworks:
         file = convert_weights(tmp_path / "source.pth", tmp_path / f"new{suffix}")
 
         assert_same_weights(contents(file), contents(tmp_path / "source.pth"))
-        assert StoredWeights(file).classes is None
+        assert WeightFile(file).classes is None
         if suffix == ".keras":
             model = keras.saving.load_model(file)
             assert model.input_shape == (None, None, None, 3)

@@ -30,7 +30,7 @@ from other_projects import (
 import keras_convnext
 from keras_convnext.catalog.architectures import VARIANTS
 from keras_convnext.errors import WeightsError
-from keras_convnext.models import convnext
+from keras_convnext.weights import weight_file
 
 TIMM_KERNEL = "stages.2.blocks.1.conv_dw.weight"
 KERNEL = "stages_2_blocks_1/depthwise_conv/kernel"
@@ -367,7 +367,7 @@ class TestWeightsArgument:
         sources = []
 
         def fetch(source):
-            sources.append(source)
+            sources.append(str(source))
             raise Asked
 
         def ask(call, *args, **kwargs):
@@ -375,7 +375,7 @@ class TestWeightsArgument:
                 call(*args, **kwargs)
             return sources.pop()
 
-        monkeypatch.setattr(convnext, "fetch", fetch)
+        monkeypatch.setattr(weight_file, "fetch", fetch)
         return ask
 
     def test_gives_the_outputs_of_the_file(self, build, write):
@@ -442,7 +442,7 @@ class TestWeightsArgument:
         shapes = official_shapes(*TINY, 1000)
         tensors = {name: torch.zeros(1).expand(shape) for name, shape in shapes.items()}
         torch.save({"model": tensors}, tmp_path / "checkpoint.pth")
-        monkeypatch.setattr(convnext, "fetch", lambda source: tmp_path / "checkpoint.pth")
+        monkeypatch.setattr(weight_file, "fetch", lambda source: tmp_path / "checkpoint.pth")
 
         with zeros_for_random_values():
             model = keras_convnext.ConvNeXtTiny(**arguments)
@@ -455,7 +455,7 @@ class TestWeightsArgument:
         tensors = {name: torch.zeros(1).expand(shape) for name, shape in shapes.items()}
         tensors["head.bias"] = torch.arange(1000.0)
         torch.save({"model": tensors}, tmp_path / "checkpoint.pth")
-        monkeypatch.setattr(convnext, "fetch", lambda source: tmp_path / "checkpoint.pth")
+        monkeypatch.setattr(weight_file, "fetch", lambda source: tmp_path / "checkpoint.pth")
 
         with zeros_for_random_values():
             model = keras_convnext.ConvNeXtIsotropicSmall(weights="fb_in1k")

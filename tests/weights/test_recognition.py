@@ -26,7 +26,7 @@ from other_projects import (
 import keras_convnext
 from keras_convnext.errors import WeightsError
 from keras_convnext.weights.tensor_files import pytorch_file
-from keras_convnext.weights.weight_file import StoredWeights
+from keras_convnext.weights.weight_file import WeightFile
 
 INSIDE = {"include_top": False, "pooling": "avg"}
 PREFIXES = [
@@ -75,7 +75,7 @@ def values():
     """Returns a function that gives our weights of a file."""
 
     def read(path):
-        stored = StoredWeights(path)
+        stored = WeightFile(path)
         assert stored.unexpected == {}
         return {name: stored.read(name) for name in stored.shapes}
 
@@ -96,7 +96,7 @@ class TestPrefixes:
     def test_stand_before_every_name(self, prefix, suffix, values, of_timm, tmp_path):
         state_dict = with_prefix(OTHERS["timm"]().state_dict(), prefix)
 
-        stored = StoredWeights(save(state_dict, tmp_path / f"a{suffix}"))
+        stored = WeightFile(save(state_dict, tmp_path / f"a{suffix}"))
 
         assert (stored.format.name, stored.left_out) == ("timm", [])
         assert_same_weights(values(tmp_path / f"a{suffix}"), of_timm)
@@ -125,13 +125,13 @@ class TestPrefixes:
         state_dict = with_prefix(OTHERS["timm"]().state_dict(), "my_")
 
         with pytest.raises(WeightsError, match="holds no ConvNeXt of a known format"):
-            StoredWeights(save(state_dict, tmp_path / "a.pth"))
+            WeightFile(save(state_dict, tmp_path / "a.pth"))
 
     def test_differences_are_named_as_in_the_file(self, tmp_path):
         state_dict = with_prefix(OTHERS["timm"]().state_dict(), "model.")
         state_dict["model.stages.0.blocks.0.extra"] = torch.ones(2)
 
-        stored = StoredWeights(save(state_dict, tmp_path / "a.pth"))
+        stored = WeightFile(save(state_dict, tmp_path / "a.pth"))
 
         assert stored.unexpected == {"model.stages.0.blocks.0.extra": (2,)}
 
@@ -141,7 +141,7 @@ class TestPrefixes:
 
         expected = r"2 ConvNeXts.* begin with 'student\.', 'teacher\.'.*alone"
         with pytest.raises(WeightsError, match=expected):
-            StoredWeights(save(both, tmp_path / "a.pth"))
+            WeightFile(save(both, tmp_path / "a.pth"))
 
 
 @pytest.mark.backend_free
@@ -167,7 +167,7 @@ class TestCheckpoints:
         path = save(checkpoint, tmp_path / "a.pth")
 
         assert_same_weights(values(path), of_timm)
-        (sentence,) = StoredWeights(path).left_out
+        (sentence,) = WeightFile(path).left_out
         assert f"under {key!r} and their moving average under {average!r}" in sentence
 
     @pytest.mark.parametrize("average", ["ema_model.module.", "ema.", "model_ema.", "swa_model."])
@@ -180,7 +180,7 @@ class TestCheckpoints:
         path = save(both, tmp_path / "a.safetensors")
 
         assert_same_weights(values(path), of_timm)
-        (sentence,) = StoredWeights(path).left_out
+        (sentence,) = WeightFile(path).left_out
         assert f"their moving average under '{average.replace('module.', '')}'" in sentence
 
     def test_average_alone(self, values, of_timm, tmp_path):
@@ -190,7 +190,7 @@ class TestCheckpoints:
         path = save(averaged.state_dict(), tmp_path / "a.pth")
 
         assert_same_weights(values(path), of_timm)
-        assert StoredWeights(path).left_out == []
+        assert WeightFile(path).left_out == []
 
     def test_of_lightning(self, values, of_timm, tmp_path):
         checkpoint = {
@@ -222,7 +222,7 @@ class TestCheckpoints:
         checkpoint = {"epoch": 1, "mine": OTHERS["timm"]().state_dict()}
 
         with pytest.raises(WeightsError, match=r"holds no state dict.* 'model', .*'epoch', 'mine'"):
-            StoredWeights(save(checkpoint, tmp_path / "a.pth"))
+            WeightFile(save(checkpoint, tmp_path / "a.pth"))
 
 
 class Wrapper(torch.nn.Module):
@@ -245,7 +245,9 @@ class TestHeadsOfTheirOwn:
 
         assert_same_weights(weights_of(random_backbone), values(wrapped))
         (message,) = warnings()
-        assert message.startswith(f"{wrapped} holds weights that are no ConvNeXt's and stay there:")
+        assert message.startswith(
+            f"{wrapped} holds weights that are not a ConvNeXt's and are not loaded:"
+        )
         assert "head.weight (5, 32)" in message
         assert "head.bias (5,)" in message
 
@@ -350,7 +352,7 @@ class TestFilesOfKerasModels:
         model = keras.Model(images, [build(**small, name=name)(images) for name in ("a", "b")])
 
         with pytest.raises(WeightsError, match="2 ConvNeXts.*'a/', 'b/'"):
-            StoredWeights(saved(model))
+            WeightFile(saved(model))
 
     def test_keras_applications(self, saved, random_backbone, warnings):
         from other_projects import keras_network
@@ -379,14 +381,14 @@ class TestStateDictsOfOurOwn:
         path = save(model.state_dict(), tmp_path / f"a{suffix}")
 
         assert_same_weights(values(path), weights_of(model))
-        assert StoredWeights(path).left_out == []
+        assert WeightFile(path).left_out == []
 
     def test_of_a_module_around_it(self, model, values, tmp_path):
         wrapper = Wrapper(torch.nn.Linear(5, 2), model)
         path = save(wrapper.state_dict(), tmp_path / "a.pth")
 
         assert_same_weights(values(path), weights_of(model))
-        assert "head.weight (2, 5)" in StoredWeights(path).left_out[0]
+        assert "head.weight (2, 5)" in WeightFile(path).left_out[0]
 
     def test_of_a_keras_model_around_it(self, model, values, tmp_path):
         """Keras repeats the weights in what stands around: under two prefixes, or three."""
@@ -405,7 +407,7 @@ class TestStateDictsOfOurOwn:
         path = save(around.state_dict(), tmp_path / "a.pth")
 
         assert_same_weights(values(path), weights_of(model))
-        assert "mine/kernel" in StoredWeights(path).left_out[0]
+        assert "mine/kernel" in WeightFile(path).left_out[0]
 
     def test_of_two_networks(self, build, tmp_path):
         images = keras.Input((*SIZE, 3))
@@ -423,7 +425,7 @@ class TestStateDictsOfOurOwn:
         two(images)
 
         with pytest.raises(WeightsError, match="2 ConvNeXts"):
-            StoredWeights(save(two.state_dict(), tmp_path / "a.pth"))
+            WeightFile(save(two.state_dict(), tmp_path / "a.pth"))
 
 
 def test_a_renamed_file_is_told_by_its_content(network, tmp_path):

@@ -10,7 +10,7 @@ from other_projects import DEPTHS, DIMS, official_shapes, random_state_dict, tim
 import keras_convnext
 from keras_convnext.benchmark.torchvision_operations import make_torchvision_importable
 from keras_convnext.errors import WeightsError
-from keras_convnext.weights.weight_file import StoredWeights
+from keras_convnext.weights.weight_file import WeightFile
 
 pytestmark = pytest.mark.backend_free
 make_torchvision_importable()
@@ -80,7 +80,7 @@ def test_relative_is_named(relative, tmp_path):
     torch.save({"model": tensors}, tmp_path / "a.pth")
 
     with pytest.raises(WeightsError, match=rf"a\.pth holds .*{what}.*has no such network"):
-        StoredWeights(tmp_path / "a.pth")
+        WeightFile(tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize("other", OTHERS)
@@ -89,7 +89,7 @@ def test_other_network_is_named(other, tmp_path):
     torch.save(stand_ins(make), tmp_path / "a.pth")
 
     with pytest.raises(WeightsError, match=rf"no ConvNeXt of a known format, but .*{what}"):
-        StoredWeights(tmp_path / "a.pth")
+        WeightFile(tmp_path / "a.pth")
 
 
 def test_resnet_of_torchvision_is_named(tmp_path):
@@ -98,7 +98,7 @@ def test_resnet_of_torchvision_is_named(tmp_path):
     torch.save(stand_ins(resnet18), tmp_path / "a.pth")
 
     with pytest.raises(WeightsError, match="but a ResNet"):
-        StoredWeights(tmp_path / "a.pth")
+        WeightFile(tmp_path / "a.pth")
 
 
 def test_resnet_of_keras_applications_is_named(tmp_path):
@@ -111,7 +111,7 @@ def test_resnet_of_keras_applications_is_named(tmp_path):
         group["conv2_block1_1_conv/kernel:0"] = [1.0]
 
     with pytest.raises(WeightsError, match="but a ResNet"):
-        StoredWeights(tmp_path / "a.h5")
+        WeightFile(tmp_path / "a.h5")
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_relative_with_the_official_names(changes, what, tmp_path):
     torch.save(random_state_dict(official_shapes() | changes), tmp_path / "a.pth")
 
     with pytest.raises(WeightsError, match=what):
-        StoredWeights(tmp_path / "a.pth")
+        WeightFile(tmp_path / "a.pth")
 
 
 def test_image_tower_of_clip(tmp_path):
@@ -139,7 +139,7 @@ def test_image_tower_of_clip(tmp_path):
     torch.save(tensors, tmp_path / "a.bin")
 
     with pytest.raises(WeightsError, match="the image tower of a CLIP model"):
-        StoredWeights(tmp_path / "a.bin")
+        WeightFile(tmp_path / "a.bin")
 
 
 @pytest.mark.parametrize("entry", ["model_from_weights", "convert_weights", "load_weights"])
@@ -160,7 +160,7 @@ def test_networks_that_differ_in_layout_only_are_taken(name, tmp_path):
     """Their dense layers are 1x1 convolutions."""
     torch.save(stand_ins(of_timm(name)), tmp_path / "a.pth")
 
-    stored = StoredWeights(tmp_path / "a.pth")
+    stored = WeightFile(tmp_path / "a.pth")
 
     assert (stored.unexpected, stored.missing, stored.left_out) == ({}, [], [])
 
@@ -169,7 +169,7 @@ def test_network_of_the_size_of_a_test_network_with_other_classes_is_taken(tmp_p
     network = timm.create_model("test_convnext2", num_classes=7)
     torch.save(network.state_dict(), tmp_path / "a.pth")
 
-    assert StoredWeights(tmp_path / "a.pth").classes == 7
+    assert WeightFile(tmp_path / "a.pth").classes == 7
 
 
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`")
@@ -179,4 +179,4 @@ def test_quantized_file_of_ours_is_named(build, tmp_path):
     model.save(tmp_path / "a.keras")
 
     with pytest.raises(WeightsError, match=r"a quantized model, which keras\.saving\.load_model"):
-        StoredWeights(tmp_path / "a.keras")
+        WeightFile(tmp_path / "a.keras")

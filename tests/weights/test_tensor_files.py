@@ -19,7 +19,7 @@ from PIL import Image
 
 from keras_convnext.errors import MissingPackage, WeightsError
 from keras_convnext.weights.tensor_files import open_tensor_file, pytorch_file
-from keras_convnext.weights.weight_file import StoredWeights
+from keras_convnext.weights.weight_file import WeightFile
 
 pytestmark = pytest.mark.backend_free
 
@@ -500,18 +500,18 @@ class TestOtherNetworks:
         tensors = {name: torch.zeros(shape) for name, shape in shapes.items()}
         torch.save(tensors, tmp_path / "resnet18.pth")
 
-        assert_refused(tmp_path / "resnet18.pth", self.EXPECTED + r"conv1\.weight", StoredWeights)
+        assert_refused(tmp_path / "resnet18.pth", self.EXPECTED + r"conv1\.weight", WeightFile)
 
     def test_no_tensor_at_all(self, tmp_path):
         safetensors.numpy.save_file({}, tmp_path / "a.safetensors")
 
-        assert_refused(tmp_path / "a.safetensors", self.EXPECTED + "none", StoredWeights)
+        assert_refused(tmp_path / "a.safetensors", self.EXPECTED + "none", WeightFile)
 
     def test_h5_of_no_keras_model(self, tmp_path):
         with h5py.File(tmp_path / "a.h5", "w") as file:
             file["values"] = np.arange(3)
 
-        assert_refused(tmp_path / "a.h5", self.EXPECTED, StoredWeights)
+        assert_refused(tmp_path / "a.h5", self.EXPECTED, WeightFile)
 
     @pytest.mark.parametrize(
         "shapes",
@@ -526,7 +526,7 @@ class TestOtherNetworks:
         safetensors.numpy.save_file(tensors, tmp_path / "a.safetensors")
 
         def describe(path):
-            return StoredWeights(path).architecture
+            return WeightFile(path).architecture
 
         assert_refused(tmp_path / "a.safetensors", "shape|ConvNeXt", describe)
 
@@ -539,6 +539,6 @@ class TestOtherNetworks:
         safetensors.numpy.save_file(tensors, tmp_path / "a.safetensors")
 
         def describe(path):
-            return StoredWeights(path).architecture
+            return WeightFile(path).architecture
 
         assert_refused(tmp_path / "a.safetensors", "downsampl|stage", describe)

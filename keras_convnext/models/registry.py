@@ -1,0 +1,60 @@
+"""Networks by name: a row of the table in `catalog.architectures` becomes a model."""
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_convnext.catalog.architectures import Network, get_network
+from keras_convnext.catalog.checkpoints import resolve
+from keras_convnext.errors import WeightsError
+
+
+def create_model(name: str, /, **kwargs: Any) -> keras.Model:
+    """Builds a model by its name.
+
+    Args:
+        name: Name of the model, such as `"convnext_tiny"`: one of `list_models()`, or `"resnet50"`,
+            which the paper compares with.
+        **kwargs: Arguments of the network's builder, in place of the named model's: those of
+            `ConvNeXt` from `patch_size` on. As `weights` the tag of a published checkpoint is
+            enough, such as `"fb_in22k"`, and `"imagenet"` means the checkpoint that
+            `keras.applications` has: trained on ImageNet-1K for tiny and small; on ImageNet-22K,
+            then 1K, for base, large and xlarge. The model normalizes its images as the checkpoint
+            expects.
+
+    Raises:
+        ValueError: If there is no such model; the message names the nearest.
+        WeightsError: If `weights` names the checkpoint of another model, or there are no weights
+            for the network.
+
+    Example:
+        >>> model = keras_convnext.create_model("convnext_small", classes=10)
+    """
+    return build(get_network(name), **kwargs)
+
+
+def build(network: Network, **kwargs: Any) -> keras.Model:
+    """Builds the network of a row; see `create_model`.
+
+    Args:
+        network: The row.
+        **kwargs: Arguments of its builder, in place of the row's.
+    """
+    arguments = {**network.arguments, **kwargs}
+    arguments["name"] = arguments.get("name") or network.name
+    weights = resolve(arguments.pop("weights", None), network.name)
+    if weights is not None:
+        if not network.takes_weights:
+            raise WeightsError(
+                f"There are no weights for {network.name}; pass weights=None. Received: "
+                f"weights={weights!r}."
+            )
+        arguments["weights"] = weights
+    return _builder(network)(**arguments)
+
+
+def _builder(network: Network) -> Callable[..., keras.Model]:
+    module, _, function = network.builder.partition(":")
+    return getattr(importlib.import_module(module), function)
