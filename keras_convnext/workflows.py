@@ -199,6 +199,7 @@ def _training_batches(split: Split, recipe: Recipe, plan: Plan, done: int):
         recipe.runtime.seed,
         start=done * plan.steps_per_epoch,
         step_batch_size=recipe.step_batch_size,
+        preprocessing=recipe.preprocessing,
     )
     if recipe.data.class_weights is None:
         return batches
@@ -215,6 +216,8 @@ def _validation_batches(split: Split | None, recipe: Recipe):
         recipe.data.image_size,
         recipe.data.crop_fraction,
         label_smoothing=recipe.augment.smoothing_in_targets,
+        interpolation=recipe.preprocessing.interpolation,
+        warp_from=recipe.preprocessing.warp_from,
     )
 
 
@@ -324,6 +327,8 @@ def _evaluate_split(predictor: Predictor, split: Split) -> Evaluation:
         preprocessor.image_size,
         preprocessor.crop_fraction,
         channels=preprocessor.channels,
+        interpolation=preprocessor.interpolation,
+        warp_from=preprocessor.warp_from,
     )
     with unreadable_named(split):
         return evaluate_classifier(predictor.classifier, dataset, split.class_names)

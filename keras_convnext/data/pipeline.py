@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from keras_convnext.catalog.preprocessing import OFFICIAL, Preprocessing
 from keras_convnext.data.pixels import in_channels, refuse_files
 from keras_convnext.data.sources.load import Split
 from keras_convnext.data.transforms import keras_cv_augment
@@ -31,6 +32,7 @@ def training_dataset(
     step_batch_size: int | None = None,
     worker: int = 0,
     workers: int = 1,
+    preprocessing: Preprocessing = OFFICIAL,
 ) -> tf.data.Dataset:
     """Returns the batches of a whole training run, one epoch after another.
 
@@ -54,6 +56,8 @@ def training_dataset(
         step_batch_size: Images in a step, of all workers together. Defaults to `data.batch_size`.
         worker: Which of the workers the batches are for, from 0.
         workers: Among how many every step is shared.
+        preprocessing: What the network expects of its images: how they are resized, and the mean
+            and deviation of the noise that erases parts of them.
 
     Returns:
         A dataset of a batch for every step, `epochs * (images // data.batch_size)` updates of them,
@@ -75,7 +79,7 @@ def training_dataset(
         index = tf.random.experimental.index_shuffle(
             place // augment.repeated_augmentation, tf.stack([seed, epoch]), split.size - 1
         )
-        return _load_example(split, index, data, augment, _seed(seed, position))
+        return _load_example(split, index, data, augment, _seed(seed, position), preprocessing)
 
     steps = epochs * per_epoch // step_size
     first = 0 if augment.policy == "keras_cv" else start
@@ -110,6 +114,8 @@ def evaluation_dataset(
     batch_size: int = 64,
     label_smoothing: float = 0.0,
     channels: int = 3,
+    interpolation: str = OFFICIAL.interpolation,
+    warp_from: int | None = OFFICIAL.warp_from,
 ) -> tf.data.Dataset:
     """Returns every image of a split once, in order, prepared as the network is evaluated.
 
@@ -121,6 +127,8 @@ def evaluation_dataset(
         label_smoothing: Share of the targets spread over all classes, so that the loss means what
             it means in training. Leave it at 0 for labels.
         channels: 3 for RGB, 1 for grey.
+        interpolation: How images are resized; see `Preprocessor`.
+        warp_from: Side from which images are resized as a whole; see `Preprocessor`.
 
     Returns:
         A dataset of images `float32` of shape `(batch, height, width, channels)` with values from 0
@@ -135,7 +143,10 @@ def evaluation_dataset(
     def load(index):
         image, label = split.example(index)
         image = in_channels(image, channels)
-        return evaluation_image(image, image_size, crop_fraction), label
+        image = evaluation_image(
+            image, image_size, crop_fraction, interpolation=interpolation, warp_from=warp_from
+        )
+        return image, label
 
     dataset = _map_in_parallel(tf.data.Dataset.range(split.size), load)
     dataset = _batched(dataset, split, batch_size, drop_remainder=False)
@@ -148,30 +159,38 @@ def _seed(seed, number):
     return tf.stack([tf.constant(seed, tf.int64), number])
 
 
-def _load_example(split, index, data, augment, seed):
+def _load_example(split, index, data, augment, seed, preprocessing):
     """Brings a training image to its size and does what one image alone can be done."""
     crop_seed, flip_seed, augment_seed, erasing_seed = tf.unstack(tf.random.split(seed, 4))
-    image, label = _cropped(split, index, data, augment, crop_seed)
+    image, label = _cropped(split, index, data, augment, crop_seed, preprocessing)
     image = random_flip(image, augment.horizontal_flip, flip_seed)
     if augment.policy == "paper" and augment.rand_augment is not None:
         image = rand_augment(image, augment.rand_augment, augment_seed)
     if augment.trivial_augment:
         image = trivial_augment(image, augment_seed)
     if augment.random_erasing:
-        image = random_erasing(image, augment.random_erasing, erasing_seed)
+        statistics = preprocessing.mean, preprocessing.std
+        image = random_erasing(image, augment.random_erasing, erasing_seed, *statistics)
     return image, label
 
 
-def _cropped(split, index, data, augment, seed):
+def _cropped(split, index, data, augment, seed, preprocessing):
     """Returns an image of the network's size, decoding no more of it than is seen."""
     size, crop = data.image_size, augment.random_resized_crop
     if crop is not None:
         part, label = split.example(
             index, lambda height, width: draw_crop(height, width, crop.area, crop.ratio, seed)
         )
-        return tf.ensure_shape(resize(part, size, size), (size, size, 3)), label
+        image = resize(part, size, size, interpolation=preprocessing.interpolation)
+        return tf.ensure_shape(image, (size, size, 3)), label
     image, label = split.example(index)
-    image = evaluation_image(image, size, data.crop_fraction)
+    image = evaluation_image(
+        image,
+        size,
+        data.crop_fraction,
+        interpolation=preprocessing.interpolation,
+        warp_from=preprocessing.warp_from,
+    )
     if augment.random_crop_padding:
         image = random_crop(image, augment.random_crop_padding, seed)
     return image, label

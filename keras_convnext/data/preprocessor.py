@@ -1,12 +1,14 @@
-"""Images to what a classifier takes, as Pillow would prepare them."""
+"""Prepares images for a classifier with the results that Pillow would give."""
 
 import dataclasses
 import operator
 from collections.abc import Iterable
 
 import numpy as np
+import tensorflow as tf
 
 from keras_convnext.catalog.checkpoints import get_checkpoint
+from keras_convnext.catalog.preprocessing import INTERPOLATIONS, OFFICIAL
 from keras_convnext.data.pixels import CHANNELS_OF_FILES, Image, pixels_of
 from keras_convnext.data.transforms.resize_crop import evaluation_image
 from keras_convnext.errors import UserError
@@ -14,24 +16,26 @@ from keras_convnext.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessor:
-    """The official evaluation transform: antialiased bicubic resizing, then the centre crop.
+    """Resizes and crops images as the official code does for evaluation.
 
-    Below 384 pixels the short side is resized to `int(image_size / crop_fraction)` and the centre
-    is cut out; from 384 on the whole image is resized without keeping its aspect ratio. For sizes
-    that are not square, which no published network has, the image is resized, keeping its aspect
-    ratio, until it just covers height and width over `crop_fraction`, and the centre is cut out,
-    whatever the size. Values stay between 0 and 255, since the networks of this package normalise
-    images themselves.
+    Images below `warp_from` pixels: the short side is resized to `int(image_size / crop_fraction)`
+    and the centre is cropped. From `warp_from` on, the whole image is resized without keeping its
+    aspect ratio. If height and width differ, which no published network has, the image is resized,
+    keeping its aspect ratio, until it just covers both over `crop_fraction`, and the centre is
+    cropped, at any size. Resizing is always antialiased. Values stay between 0 and 255, since the
+    networks of this package normalize images themselves.
 
     Attributes:
         image_size: Height and width of the result, in pixels: one number for both, or two.
-        crop_fraction: The centre crop's share of the resized image, in (0, 1]; of squares of 384
-            pixels and more nothing is cropped.
-        channels: 3 for RGB images; 1 for grey ones, made as Pillow does; for any other number
-            there are only arrays of as many channels, whose values are resized without rounding.
+        crop_fraction: The centre crop's share of the resized image, in (0, 1]. Defaults to 0.875.
+        channels: 3 for RGB images; 1 for grey images, converted as Pillow does. Any other number
+            takes arrays of as many channels only, whose values are resized without rounding.
         apply_orientation: Whether image files and Pillow's images are turned as their EXIF tag
             says, as photographs of telephones must be. The published accuracies were measured
             without.
+        interpolation: `"bicubic"` or `"bilinear"`. Defaults to `"bicubic"`.
+        warp_from: Side of a square, in pixels, from which the whole image is resized instead of
+            cropped; `None` always crops. Defaults to 384, the official rule.
 
     Raises:
         UserError: If an attribute is out of range.
@@ -42,9 +46,11 @@ class Preprocessor:
     """
 
     image_size: int | tuple[int, int]
-    crop_fraction: float = 0.875
+    crop_fraction: float = OFFICIAL.crop_fraction
     channels: int = 3
     apply_orientation: bool = True
+    interpolation: str = OFFICIAL.interpolation
+    warp_from: int | None = OFFICIAL.warp_from
 
     def __post_init__(self) -> None:
         height, width = sides(self.image_size)
@@ -55,6 +61,16 @@ class Preprocessor:
             )
         if self.channels < 1:
             raise UserError(f"`channels` must be at least 1. Received: {self.channels!r}.")
+        if self.interpolation not in INTERPOLATIONS:
+            raise UserError(
+                f"`interpolation` must be one of {', '.join(INTERPOLATIONS)}. "
+                f"Received: {self.interpolation!r}."
+            )
+        if self.warp_from is not None and self.warp_from < 1:
+            raise UserError(
+                f"`warp_from` must be at least 1 pixel, or None to crop at every size. "
+                f"Received: {self.warp_from!r}."
+            )
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -72,7 +88,13 @@ class Preprocessor:
             WeightsError: If there is no such checkpoint.
         """
         checkpoint = get_checkpoint(name)
-        return cls(checkpoint.image_size, checkpoint.crop_fraction)
+        preprocessing = checkpoint.preprocessing
+        return cls(
+            checkpoint.image_size,
+            checkpoint.crop_fraction,
+            interpolation=preprocessing.interpolation,
+            warp_from=preprocessing.warp_from,
+        )
 
     def __call__(self, image: Image) -> np.ndarray:
         """Prepares one image.
@@ -88,18 +110,35 @@ class Preprocessor:
 
         Raises:
             DataError: If a file is missing or is no image.
-            UserError: If it is nothing of the above, or an array of other values.
+            UserError: If it is none of these, or an array of other values.
         """
-        pixels = pixels_of(image, self.channels, self.apply_orientation)
-        rounded = self.channels in CHANNELS_OF_FILES
-        return evaluation_image(pixels, self.image_size, self.crop_fraction, rounded).numpy()
+        return self.resized(pixels_of(image, self.channels, self.apply_orientation)).numpy()
+
+    def resized(self, pixels: tf.Tensor) -> tf.Tensor:
+        """Resizes and crops decoded pixels; TensorFlow can trace it.
+
+        Args:
+            pixels: `uint8` tensor of shape `(height, width, channels)`, or `float32` for other
+                channels than 1 and 3.
+
+        Returns:
+            `float32` tensor of the shape `image_shape`.
+        """
+        return evaluation_image(
+            pixels,
+            self.image_size,
+            self.crop_fraction,
+            rounded=self.channels in CHANNELS_OF_FILES,
+            interpolation=self.interpolation,
+            warp_from=self.warp_from,
+        )
 
 
 def sides(size: int | tuple[int, int]) -> tuple[int, int]:
     """Returns height and width, which may be given as one number.
 
     Raises:
-        UserError: If they are no positive whole numbers.
+        UserError: If they are not positive whole numbers.
     """
     try:
         height, width = map(operator.index, size if isinstance(size, Iterable) else (size, size))

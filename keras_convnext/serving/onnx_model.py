@@ -29,7 +29,7 @@ def write_onnx(
     It takes `images`, `float32` of shape `(batch, height, width, channels)` with values from 0 to
     255, at the classifier's size, and gives `probabilities`, `(batch, classes)`. The metadata has
     `class_names`, `image_size` (one number, or height and width), `crop_fraction`, `channels`,
-    `apply_orientation` and `multi_label`, as JSON.
+    `apply_orientation`, `interpolation`, `warp_from` and `multi_label`, as JSON.
 
     Args:
         predictor: The classifier and its classes.

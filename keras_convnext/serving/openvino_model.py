@@ -28,7 +28,8 @@ def write_openvino(
     It takes `images`, `float32` of shape `(batch, height, width, channels)` with values from 0 to
     255, at the classifier's size, and gives `probabilities`, `(batch, classes)`. Its
     `keras_convnext` information has `class_names`, `image_size` (one number, or height and width),
-    `crop_fraction`, `channels`, `apply_orientation` and `multi_label`, as JSON.
+    `crop_fraction`, `channels`, `apply_orientation`, `interpolation`, `warp_from` and
+    `multi_label`, as JSON.
 
     On CPUs that compute in bfloat16 OpenVINO does so by itself; compile the network with
     `{"INFERENCE_PRECISION_HINT": "f32"}` for the exact results.

@@ -86,8 +86,13 @@ class Predictor:
         run = RunDirectory.open(source)
         data = run.recipe().data
         model = _load_model(run.model(checkpoint))
+        preprocessing = run.recipe().preprocessing
         preprocessor = Preprocessor(
-            data.image_size, data.crop_fraction, apply_orientation=data.apply_orientation
+            data.image_size,
+            data.crop_fraction,
+            apply_orientation=data.apply_orientation,
+            interpolation=preprocessing.interpolation,
+            warp_from=preprocessing.warp_from,
         )
         return cls(with_probabilities(model), run.class_names(), preprocessor)
 

@@ -15,7 +15,6 @@ import tensorflow as tf
 
 from keras_convnext.data.pixels import CHANNELS_OF_FILES, in_channels
 from keras_convnext.data.transforms.decode import decode_rgb
-from keras_convnext.data.transforms.resize_crop import evaluation_image
 from keras_convnext.errors import MissingPackage
 from keras_convnext.files import refuse_taken, whole_directory
 from keras_convnext.serving.predictor import Predictor
@@ -37,7 +36,8 @@ def write_saved_model(predictor: Predictor, path: str | Path) -> None:
     files cannot have, goes without `serve_files`.
 
     `assets.extra/keras_convnext.json` has `class_names`, `image_size` (one number, or height and
-    width), `crop_fraction`, `channels`, `apply_orientation` and `multi_label`.
+    width), `crop_fraction`, `channels`, `apply_orientation`, `interpolation`, `warp_from` and
+    `multi_label`.
 
     Args:
         predictor: The classifier and its classes.
@@ -90,7 +90,7 @@ def _files_endpoint(predictor: Predictor):
 
     def prepare(file):
         image = in_channels(decode_rgb(file, preprocessor.apply_orientation), preprocessor.channels)
-        return evaluation_image(image, preprocessor.image_size, preprocessor.crop_fraction)
+        return preprocessor.resized(image)
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "files")])
     def serve_files(files):

@@ -5,22 +5,28 @@ Both give RGB values from 0 to 255 as `float32`; the network normalises them its
 
 import tensorflow as tf
 
-# From this size on, the official code warps the whole image instead of cropping its centre.
-WARP_FROM = 384
+from keras_convnext.catalog.preprocessing import OFFICIAL, warps
+
 # Draws of a random crop that fits the image, before it falls back to the centre.
 CROP_TRIES = 10
 
 
 def evaluation_image(
-    image: tf.Tensor, size: int | tuple[int, int], crop_fraction: float, rounded: bool = True
+    image: tf.Tensor,
+    size: int | tuple[int, int],
+    crop_fraction: float,
+    rounded: bool = True,
+    interpolation: str = OFFICIAL.interpolation,
+    warp_from: int | None = OFFICIAL.warp_from,
 ) -> tf.Tensor:
-    """Brings an image to the network's size as the official code does for evaluation.
+    """Resizes and crops an image as the official code does for evaluation.
 
-    Below 384 pixels: the short side is resized to `int(size / crop_fraction)` and the centre is cut
-    out. From 384 on: the whole image is resized and its aspect ratio is not kept. Source: the
-    official `datasets.py`; for the resizing see `resize`. It has squares only: for other sizes the
-    image is resized until it just covers height and width over `crop_fraction`, keeping its aspect
-    ratio, and the centre is cut out, which is the same rule for a square below 384.
+    Below `warp_from` pixels: the short side is resized to `int(size / crop_fraction)` and the
+    centre is cropped. From `warp_from` on: the whole image is resized and its aspect ratio is not
+    kept. Source: the official `datasets.py`; for the resizing see `resize`. It has squares only:
+    for other sizes the image is resized until it just covers height and width over `crop_fraction`,
+    keeping its aspect ratio, and the centre is cropped. For squares that is the rule below
+    `warp_from`.
 
     Args:
         image: `uint8` tensor of shape `(height, width, channels)`.
@@ -28,15 +34,18 @@ def evaluation_image(
         crop_fraction: The crop's share of the resized image, in (0, 1].
         rounded: Whether the values are whole numbers from 0 to 255, as Pillow has them. Defaults to
             `True`.
+        interpolation: `"bicubic"` or `"bilinear"`. Defaults to `"bicubic"`.
+        warp_from: Defaults to 384, the official rule; `None` always crops.
 
     Returns:
         `float32` tensor of shape `(height, width, channels)`, of whole numbers from 0 to 255 if
         `rounded`.
     """
     height, width = (size, size) if isinstance(size, int) else size
-    if height == width >= WARP_FROM:
-        return resize(image, height, width, rounded)
-    image = _covering(image, int(height / crop_fraction), int(width / crop_fraction), rounded)
+    if warps(height, width, warp_from):
+        return resize(image, height, width, rounded, interpolation)
+    least = int(height / crop_fraction), int(width / crop_fraction)
+    image = _covering(image, *least, rounded, interpolation)
     full_height, full_width = _size(image)
     top = tf.cast(tf.round((full_height - height) / 2), tf.int32)
     left = tf.cast(tf.round((full_width - width) / 2), tf.int32)
@@ -44,7 +53,7 @@ def evaluation_image(
     return tf.ensure_shape(crop, (height, width, image.shape[-1]))
 
 
-def _covering(image, least_height, least_width, rounded):
+def _covering(image, least_height, least_width, rounded, interpolation):
     """Resizes an image so that it just covers a size; its aspect ratio is kept."""
     height, width = _size(image)
     # The other side is rounded down, as in torchvision.
@@ -54,6 +63,7 @@ def _covering(image, least_height, least_width, rounded):
         tf.where(by_height, least_height, least_width * height // width),
         tf.where(by_height, least_height * width // height, least_width),
         rounded,
+        interpolation,
     )
 
 
@@ -125,10 +135,12 @@ def random_flip(image: tf.Tensor, probability: float, seed: tf.Tensor) -> tf.Ten
     return tf.cond(flips, lambda: tf.reverse(image, [1]), lambda: image)
 
 
-def resize(image: tf.Tensor, height, width, rounded: bool = True) -> tf.Tensor:
-    """Resizes as Pillow does with `BICUBIC`: antialiased, to whole numbers from 0 to 255.
+def resize(
+    image: tf.Tensor, height, width, rounded: bool = True, interpolation: str = "bicubic"
+) -> tf.Tensor:
+    """Resizes as Pillow does with `BICUBIC`, or `BILINEAR`: antialiased, to whole numbers.
 
-    Values that are no pixels' are left unrounded by `rounded=False`.
+    The numbers are from 0 to 255. `rounded=False` leaves values that are not pixels unrounded.
 
     Pillow rounds to 8 bits between its horizontal and its vertical pass. Done in one step the
     result differs by up to 9 of 255 where the filter overshoots; done likewise, by at most 1 in
@@ -136,11 +148,12 @@ def resize(image: tf.Tensor, height, width, rounded: bool = True) -> tf.Tensor:
     the published networks were trained.
     """
     # In float32, since TensorFlow complains of transposing bytes on processors without AVX-512.
-    columns = _resize_rows(tf.transpose(tf.cast(image, tf.float32), (1, 0, 2)), width, rounded)
-    return _resize_rows(tf.transpose(columns, (1, 0, 2)), height, rounded)
+    columns = tf.transpose(tf.cast(image, tf.float32), (1, 0, 2))
+    columns = _resize_rows(columns, width, rounded, interpolation)
+    return _resize_rows(tf.transpose(columns, (1, 0, 2)), height, rounded, interpolation)
 
 
-def _resize_rows(image, height, rounded):
+def _resize_rows(image, height, rounded, interpolation):
     """Resizes vertically.
 
     TensorFlow always resizes in both directions; a row is handed to it as one pixel of many
@@ -148,7 +161,7 @@ def _resize_rows(image, height, rounded):
     """
     width, channels = tf.shape(image)[1], image.shape[-1]
     rows = tf.reshape(image, (1, -1, 1, width * channels))
-    resized = tf.image.resize(rows, (height, 1), method="bicubic", antialias=True)
+    resized = tf.image.resize(rows, (height, 1), method=interpolation, antialias=True)
     if rounded:
         # Halves go up, as in Pillow; `tf.round` takes them to the even neighbour.
         resized = tf.clip_by_value(tf.floor(resized + 0.5), 0.0, 255.0)
