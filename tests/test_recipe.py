@@ -63,7 +63,7 @@ def test_defaults_are_the_papers(load):
     operations = {"operations": 2, "magnitude": 0.9, "magnitude_std": 0.05, "probability": 0.5}
     assert recipe.augment.rand_augment.model_dump() == {**operations, "kinds": "all"}
     assert recipe.augment.random_resized_crop.area == (0.08, 1.0)
-    assert recipe.model.architecture() == ((3, 3, 9, 3), (96, 192, 384, 768))
+    assert recipe.network.arguments == {"depths": (3, 3, 9, 3), "dims": (96, 192, 384, 768)}
 
 
 def test_keras_cv_brings_its_defaults_where_nothing_is_said(load):
@@ -95,7 +95,7 @@ def test_a_named_model_brings_its_architecture(load):
         schedule: {epochs: 100}
         """
     )
-    assert recipe.model.architecture() == ((18,), (384,))
+    assert (recipe.network.depths, recipe.network.dims) == ((18,), (384,))
     assert (recipe.model.patch_size, recipe.model.stem_norm) == (16, False)
     assert recipe.model.layer_scale_init_value is None
 

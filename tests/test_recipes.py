@@ -207,7 +207,7 @@ def toy_of(load, images, tmp_path_factory):
             return recipe
         # The published weights' place is taken by those of a network of other classes.
         path = tmp_path_factory.mktemp("weights") / "pretrained.safetensors"
-        save_weights(ConvNeXt(*recipe.model.architecture(), classes=7), path)
+        save_weights(ConvNeXt(recipe.network.depths, recipe.network.dims, classes=7), path)
         settings["init"]["weights"] = str(path)
         return Recipe.model_validate(settings)
 

@@ -96,11 +96,6 @@ class Network:
         return self.arguments.get("stem_norm", True)
 
     @property
-    def layer_scale_init_value(self) -> float | None:
-        """Initial value of a ConvNeXt's layer scale; `None` for a network without it."""
-        return self.arguments.get("layer_scale_init_value", 1e-6)
-
-    @property
     def takes_weights(self) -> bool:
         """Whether there are files of weights for it."""
         return bool(self.weight_formats)

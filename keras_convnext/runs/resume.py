@@ -7,7 +7,6 @@ from typing import Any
 from keras_convnext.console import console
 from keras_convnext.errors import RunError
 from keras_convnext.recipe import Recipe
-from keras_convnext.recipe.sections import RESNET
 from keras_convnext.runs.data_check import changes_since
 from keras_convnext.runs.directory import RunDirectory
 from keras_convnext.runs.early_stopping import is_over
@@ -80,7 +79,7 @@ def asks_for_more(run: RunDirectory, recipe: Recipe) -> bool:
 
 def _new_run(run: RunDirectory, recipe: Recipe, epochs: int) -> str:
     """Says how to train further with the weights of a finished run."""
-    if recipe.model.name == RESNET:  # which takes no weights to start from
+    if not recipe.network.takes_weights:
         return f"{INSTEAD}."
     weights = run.last_model.absolute()
     command = ["keras-convnext", "train", str(run.recipe_file), "--run-dir", f"{run.path}_more"]

@@ -44,7 +44,7 @@ metadata = {
     name: model.get_rt_info(["keras_convnext", name]).value
     for name in (
         *("class_names", "image_size", "crop_fraction", "channels"),
-        *("apply_orientation", "multi_label"),
+        *("apply_orientation", "interpolation", "warp_from", "multi_label"),
     )
 }
 compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
@@ -101,6 +101,8 @@ def test_an_engine_gives_the_classifiers_probabilities(predictor, write, name, t
         "crop_fraction": 0.875,
         "channels": 3,
         "apply_orientation": True,
+        "interpolation": "bicubic",
+        "warp_from": 384,
         "multi_label": False,
     }
     expected = predictor.classifier.predict(IMAGES, verbose=0)

@@ -84,7 +84,7 @@ def serve(path, images):
 
         model = openvino.Core().read_model(path)
         names = ("class_names", "image_size", "crop_fraction", "channels", "apply_orientation")
-        names += ("multi_label",)
+        names += ("interpolation", "warp_from", "multi_label")
         metadata = {name: model.get_rt_info(["keras_convnext", name]).value for name in names}
         compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         found = compiled(images)["probabilities"]
@@ -124,6 +124,8 @@ def test_a_grey_network_of_one_logit_and_not_square_is_exported(grey):
         "crop_fraction": 0.875,
         "channels": 1,
         "apply_orientation": True,
+        "interpolation": "bicubic",
+        "warp_from": 384,
         "multi_label": False,
     }
 

@@ -265,8 +265,8 @@ class TestClassifier:
             file,
             "  head/kernel: (32, 5) here, none in the file",
             "  head/bias: (5,) here, none in the file",
-            "The file holds no classifier of a ConvNeXt; a network without one, of "
-            "include_top=False, takes its weights.",
+            "The file holds no classifier of a ConvNeXt; a network built with include_top=False "
+            "takes its weights.",
         )
 
     def test_missing_in_the_file_is_refused_by_the_builder_too(self, build, write):

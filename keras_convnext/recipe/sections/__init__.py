@@ -5,14 +5,13 @@ from keras_convnext.recipe.sections.checkpoint import Checkpoint
 from keras_convnext.recipe.sections.data import Data
 from keras_convnext.recipe.sections.export import Export
 from keras_convnext.recipe.sections.init import Init
-from keras_convnext.recipe.sections.model import RESNET, Model
+from keras_convnext.recipe.sections.model import Model
 from keras_convnext.recipe.sections.optimizer import Optimizer
 from keras_convnext.recipe.sections.recipe import Recipe
 from keras_convnext.recipe.sections.runtime import Runtime
 from keras_convnext.recipe.sections.schedule import EarlyStopping, Schedule
 
 __all__ = [
-    "RESNET",
     "Augment",
     "Checkpoint",
     "Data",

@@ -4,10 +4,14 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
-from keras_convnext.catalog.architectures import VARIANTS, get_variant
+from keras_convnext.catalog.architectures import (
+    NETWORKS,
+    Network,
+    custom_convnext,
+    get_network,
+)
 from keras_convnext.recipe.sections.base import Positive, Section
 
-RESNET = "resnet50"
 Stages = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 
 
@@ -54,17 +58,17 @@ class Model(Section):
     @model_validator(mode="before")
     @classmethod
     def _fill_in_from_the_name(cls, settings):
-        variant = VARIANTS.get(str(settings.get("name"))) if isinstance(settings, dict) else None
-        if variant is None:
+        row = NETWORKS.get(str(settings.get("name"))) if isinstance(settings, dict) else None
+        if row is None:
             return settings
-        own = ("patch_size", "stem_norm", "layer_scale_init_value")
-        return {**{key: getattr(variant, key) for key in own}, **settings}
+        own = {key: row.arguments[key] for key in row.settings if key in row.arguments}
+        return {**own, **settings}
 
     @field_validator("name")
     @classmethod
     def _check_name(cls, name):
-        if name not in (None, RESNET):
-            get_variant(name)
+        if name is not None:
+            get_network(name)
         return name
 
     @field_validator("kernel_size")
@@ -84,22 +88,24 @@ class Model(Section):
         return self
 
     @model_validator(mode="after")
-    def _check_resnet_keys(self):
-        others = self.model_dump(exclude={"name"})
-        defaults = {key: field.default for key, field in type(self).model_fields.items()}
-        changed = [key for key, value in others.items() if value != defaults[key]]
-        if self.name == RESNET and changed:
-            raise ValueError(f"{RESNET} does not take `{'`, `'.join(changed)}`")
+    def _check_keys(self):
+        allowed = {"name", "depths", "dims", *self.network.settings}
+        changed = [
+            key
+            for key, field in type(self).model_fields.items()
+            if key not in allowed and getattr(self, key) != field.default
+        ]
+        if changed:
+            raise ValueError(f"{self.name} does not take `{'`, `'.join(changed)}`")
         return self
 
-    def least_image_size(self) -> int:
-        """Returns the height and width of the smallest image the network accepts, in pixels."""
-        if self.name == RESNET:
-            return 32
-        return self.patch_size * 2 ** (len(self.architecture()[0]) - 1)
-
-    def architecture(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Returns the number of blocks and of channels in each stage of a ConvNeXt."""
+    @property
+    def network(self) -> Network:
+        """The network's row in the table; a network without a name gets a row of its own."""
         if self.name is not None:
-            return get_variant(self.name).depths, get_variant(self.name).dims
-        return self.depths or (), self.dims or ()
+            return get_network(self.name)
+        return custom_convnext(self.depths or (), self.dims or ())
+
+    def smallest_image_size(self) -> int:
+        """Returns the height and width of the smallest image the network accepts, in pixels."""
+        return self.network.smallest_image_size(self.patch_size)

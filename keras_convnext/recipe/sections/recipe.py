@@ -3,13 +3,16 @@
 import yaml
 from pydantic import Field, model_validator
 
+from keras_convnext.catalog.architectures import Network
+from keras_convnext.catalog.checkpoints import CHECKPOINTS
+from keras_convnext.catalog.preprocessing import Preprocessing
 from keras_convnext.recipe.sections.augment import Augment
 from keras_convnext.recipe.sections.base import Section
 from keras_convnext.recipe.sections.checkpoint import Checkpoint
 from keras_convnext.recipe.sections.data import Data
 from keras_convnext.recipe.sections.export import Export
 from keras_convnext.recipe.sections.init import Init
-from keras_convnext.recipe.sections.model import RESNET, Model
+from keras_convnext.recipe.sections.model import Model
 from keras_convnext.recipe.sections.optimizer import Optimizer
 from keras_convnext.recipe.sections.runtime import Runtime
 from keras_convnext.recipe.sections.schedule import Schedule
@@ -34,7 +37,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _check_image_size(self):
-        least = self.model.least_image_size()
+        least = self.model.smallest_image_size()
         if self.data.image_size < least:
             raise ValueError(
                 f"data.image_size is {self.data.image_size}, but this network downsamples by "
@@ -54,11 +57,12 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
-    def _check_resnet_sections(self):
-        if self.model.name != RESNET:
-            return self
-        if self.init != Init() or self.optimizer.layer_decay is not None:
-            raise ValueError(f"{RESNET} takes neither `init` nor `optimizer.layer_decay`")
+    def _check_network_takes_sections(self):
+        network = self.model.network
+        if not network.takes_weights and self.init != Init():
+            raise ValueError(f"there are no weights for {network.name}, so it takes no `init`")
+        if not network.layer_decay and self.optimizer.layer_decay is not None:
+            raise ValueError(f"{network.name} takes no `optimizer.layer_decay`")
         return self
 
     @model_validator(mode="after")
@@ -82,6 +86,17 @@ class Recipe(Section):
     def step_batch_size(self) -> int:
         """Number of images per step: those of an update, divided by its accumulation steps."""
         return self.data.batch_size // self.optimizer.gradient_accumulation_steps
+
+    @property
+    def network(self) -> Network:
+        """The network's row in the table."""
+        return self.model.network
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What the weights that the run starts from, or else the network, expect of images."""
+        checkpoint = CHECKPOINTS.get(str(self.init.weights))
+        return self.network.preprocessing if checkpoint is None else checkpoint.preprocessing
 
     def to_yaml(self) -> str:
         """Returns the recipe as YAML with every default, as `load_recipe` reads it."""
