@@ -51,7 +51,7 @@ def product_of(backend: str):
     if backend == "torch":
         import torch
 
-        from keras_convnext.kernels.torch.matmul import product
+        from keras_convnext.kernels.torch.matmul import matmul as product
 
         def multiply(a, b):
             with torch.no_grad():
@@ -61,7 +61,7 @@ def product_of(backend: str):
     if backend == "jax":
         import jax
 
-        from keras_convnext.kernels.jax.onednn.matmul import product
+        from keras_convnext.kernels.jax.onednn.matmul import matmul as product
         from keras_convnext.kernels.jax.onednn.support import has_onednn
 
         compiled = jax.jit(product if has_onednn() else jax.numpy.matmul)

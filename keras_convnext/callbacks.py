@@ -180,7 +180,7 @@ def averaged_weights(model: keras.Model):
         >>> with keras_convnext.callbacks.averaged_weights(model):
         ...     model.save("average.keras")
     """
-    pairs = _inner_optimizer(model).averages(model.trainable_variables)
+    pairs = _inner_optimizer(model).ema_pairs(model.trainable_variables)
     # Copies, since JAX gives away the arrays of a model in training: two must not share one.
     weights = [keras.ops.copy(variable) for _, variable in pairs]
     for average, variable in pairs:

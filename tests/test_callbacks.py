@@ -350,7 +350,7 @@ class TestAverageEvaluation:
         model.compile(optimizer, model.loss, metrics=["accuracy"])
         optimizer.build(model.trainable_variables)
         kept = [*model.trainable_variables, optimizer.iterations]
-        kept += [average for average, _ in model.optimizer.inner_optimizer.averages(kept[:2])]
+        kept += [average for average, _ in model.optimizer.inner_optimizer.ema_pairs(kept[:2])]
         kept += [optimizer.inner_optimizer.iterations]
         before = [keras.ops.convert_to_numpy(keras.ops.copy(v)) for v in kept]
         model.train_on_batch(10 * data[0], data[1])

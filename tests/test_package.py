@@ -17,6 +17,7 @@ BACKENDS = {"keras", "tensorflow", "jax", "torch"}
 # What may import what: every row only the rows above it, and itself where it is one package.
 ROWS = [
     {"catalog", "errors", "files", "recipe", "console", "runtime", "keras_import", "text"},
+    {"keras_private"},
     {"kernels", "optimizers", "schedules", "metric_values", "callbacks"},
     {"layers", "weights", "runs"},
     {"models"},

@@ -1,4 +1,4 @@
-"""Random draws of a layer, where the backend may call the layer again to recompute it."""
+"""Random draws of a layer that stay the same when the layer is recomputed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,13 +7,13 @@ import keras
 
 
 def repeatable_draws() -> Callable[[Callable], Any]:
-    """Returns what a layer calls its random draws by, so that a recomputed call repeats them.
+    """Returns a wrapper for a layer's random draws, so that a recomputed call repeats them.
 
     PyTorch's checkpointing calls a layer again in the backward pass. On JAX and TensorFlow the
-    state of a seed generator is part of what is recomputed.
+    state of a seed generator is part of the recomputation, so nothing needs to be done.
 
     Returns:
-        A function that is given a function without arguments, which draws, and returns the draws.
+        A function that takes a function without arguments, which draws, and returns its draws.
     """
     if keras.backend.backend() != "torch":
         return lambda draw: draw()

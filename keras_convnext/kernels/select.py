@@ -1,159 +1,107 @@
-"""Which implementation of an operation runs: the one place where that is decided.
+"""Selects the implementation of an operation for the backend and the device.
 
-An operation has a reference, made of `keras.ops` or Keras's layers, that is right everywhere. Where
-another implementation was measured to be faster, a row of the table says so.
+An operation always has a reference, see `kernels.reference`. A row of the table names an
+implementation that was measured to be faster than the reference on one backend.
 """
 
 import functools
 import importlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TypeVar
 
 import keras
 
+from keras_convnext.kernels import reference
+
 logger = logging.getLogger(__name__)
 VARIABLE = "KERAS_CONVNEXT_KERNELS"
-Reference = TypeVar("Reference", bound=Callable | None)
+
+ANY = "any device"
+CPU = "CPU"
+ONEDNN = "CPU with JAX's oneDNN calls"  # see `kernels.jax.onednn.support`
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """An implementation that is faster than the reference somewhere.
+    """An implementation of an operation.
 
     Attributes:
         operation: What it computes; its module has a function of this name.
         backend: The Keras backend it is for.
-        module: Its module in `keras_convnext.kernels`.
-        reason: Why it is taken, for the log.
-        on_cpu_only: Whether it is taken on processors only.
-        needs_onednn: Whether it calls JAX's oneDNN, see `kernels.jax.onednn.support`.
-        largest_kernel: Side of the largest convolution kernel it is taken for, in pixels.
+        module: Its module in `keras_convnext.kernels.<backend>`.
+        device: Where it is used: `ANY`, `CPU` or `ONEDNN`.
+        reason: Why it is used, for the log.
+        max_kernel_size: Side of the largest convolution kernel it is used for, in pixels.
     """
 
     operation: str
     backend: str
     module: str
+    device: str
     reason: str
-    on_cpu_only: bool = False
-    needs_onednn: bool = False
-    largest_kernel: int | None = None
+    max_kernel_size: int | None = None
+
+    @property
+    def path(self) -> str:
+        """Its module's full name below `keras_convnext.kernels`."""
+        return f"{self.backend}.{self.module}"
 
 
+# The first row that fits the operation, the backend, the device and the kernel size wins. If none
+# does, the reference is used. JAX's own depthwise convolution is unrolled over the kernel's pixels;
+# beyond 11x11, the largest kernel in the paper (table 10), compiling it costs more than it saves.
+# fmt: off
 KERNELS = (
-    Kernel(
-        "adamw",
-        "tensorflow",
-        "tensorflow.adamw",
-        "it goes over the weights once",
-        on_cpu_only=True,
-    ),
-    Kernel("adamw", "torch", "torch.adamw", "it goes over the weights once", on_cpu_only=True),
-    Kernel(
-        "depthwise_conv2d",
-        "tensorflow",
-        "tensorflow.depthwise_conv2d",
-        "its gradients are convolutions, which are faster on CPU",
-        on_cpu_only=True,
-    ),
-    Kernel(
-        "depthwise_conv2d",
-        "jax",
-        "jax.onednn.depthwise_conv2d",
-        "oneDNN's is the fastest on CPU",
-        on_cpu_only=True,
-        needs_onednn=True,
-    ),
-    Kernel(
-        "depthwise_conv2d",
-        "jax",
-        "jax.depthwise_conv2d",
-        "XLA's own depthwise convolution is slow on CPU",
-        on_cpu_only=True,
-        # It is unrolled over the kernel's pixels; past 11x11, the largest kernel the paper tries
-        # (table 10), compiling it costs more than it saves.
-        largest_kernel=11,
-    ),
-    Kernel(
-        "depthwise_conv2d",
-        "torch",
-        "torch.depthwise_conv2d",
-        "it does not reshape around the call",
-    ),
-    Kernel(
-        "norm_mlp",
-        "tensorflow",
-        "tensorflow.norm_mlp",
-        "TensorFlow fuses products of matrices only",
-    ),
-    Kernel(
-        "norm_mlp",
-        "jax",
-        "jax.onednn.norm_mlp",
-        "oneDNN's products are the fastest on CPU",
-        on_cpu_only=True,
-        needs_onednn=True,
-    ),
-    Kernel("norm_mlp", "jax", "jax.norm_mlp", "its gradients keep less in memory"),
-    Kernel("norm_mlp", "torch", "torch.norm_mlp", "biases are added within the products"),
-    Kernel(
-        "layer_norm",
-        "tensorflow",
-        "tensorflow.layer_norm",
-        "means over the channels are faster as products on CPU",
-        on_cpu_only=True,
-    ),
-    Kernel("layer_norm", "jax", "jax.layer_norm", "its gradients keep less in memory"),
-    Kernel("layer_norm", "torch", "torch.layer_norm", "half precision is not cast there and back"),
-    Kernel(
-        "patch_conv2d",
-        "tensorflow",
-        "tensorflow.patch_conv2d",
-        "gradients of products are faster on CPU",
-        on_cpu_only=True,
-    ),
-    Kernel(
-        "patch_conv2d",
-        "jax",
-        "jax.onednn.patch_conv2d",
-        "oneDNN's products are the fastest on CPU",
-        on_cpu_only=True,
-        needs_onednn=True,
-    ),
-    Kernel(
-        "patch_conv2d",
-        "jax",
-        "jax.patch_conv2d",
-        "products are faster on CPU",
-        on_cpu_only=True,
-    ),
-    Kernel(
-        "patch_conv2d",
-        "torch",
-        "torch.patch_conv2d",
-        "products are faster on CPU, and nothing is copied to reorder it",
-        on_cpu_only=True,
-    ),
+    Kernel("depthwise_conv2d", "tensorflow", "convolution", CPU, "convolutions as gradients"),
+    Kernel("depthwise_conv2d", "jax", "onednn.convolution", ONEDNN, "XLA's is slow"),
+    Kernel("depthwise_conv2d", "jax", "convolution", CPU, "XLA's is slow", max_kernel_size=11),
+    Kernel("depthwise_conv2d", "torch", "convolution", ANY, "no reshapes around the call"),
+    Kernel("norm_mlp", "tensorflow", "norm_mlp", ANY, "fused biases and GELU, smaller residuals"),
+    Kernel("norm_mlp", "jax", "onednn.norm_mlp", ONEDNN, "faster matmuls with fused biases"),
+    Kernel("norm_mlp", "jax", "norm_mlp", ANY, "smaller residuals"),
+    Kernel("norm_mlp", "torch", "norm_mlp", ANY, "fused biases and GELU, smaller residuals"),
+    Kernel("layer_norm", "tensorflow", "layer_norm", CPU, "means as matmuls"),
+    Kernel("layer_norm", "jax", "layer_norm", ANY, "smaller residuals"),
+    Kernel("layer_norm", "torch", "layer_norm", ANY, "no casts of half precision"),
+    Kernel("patch_conv2d", "tensorflow", "convolution", CPU, "matmuls as gradients"),
+    Kernel("patch_conv2d", "jax", "onednn.convolution", ONEDNN, "one matmul by oneDNN"),
+    Kernel("patch_conv2d", "jax", "convolution", CPU, "one matmul"),
+    Kernel("patch_conv2d", "torch", "convolution", CPU, "one matmul, no copies"),
+    Kernel("adamw", "tensorflow", "adamw", CPU, "one pass over each weight"),
+    Kernel("adamw", "torch", "adamw", CPU, "one pass over each weight"),
 )
+# fmt: on
 
 
-def fastest(
-    operation: str, reference: Reference, kernel_size: int | None = None
-) -> Callable | Reference:
+def select(operation: str, kernel_size: int | None = None) -> Callable:
     """Returns the fastest implementation known for this backend and device.
 
-    The environment variable `KERAS_CONVNEXT_KERNELS=reference` forces the reference. What is
-    taken is logged once, with the reason.
+    It has the signature of the operation's reference. The environment variable
+    `KERAS_CONVNEXT_KERNELS=reference` selects the reference itself. Every selection is logged once,
+    with its reason. A layer selects in `build`, so that a compiler that traces `call` does not
+    trace the selection.
 
     Args:
-        operation: Name of the operation.
-        reference: Its reference, or `None` for one that is no function, as an optimizer's steps.
-        kernel_size: Of a convolution, the side of the kernels it will be called with, in pixels.
+        operation: `"depthwise_conv2d"`, `"patch_conv2d"`, `"layer_norm"`, `"norm_mlp"` or
+            `"adamw"`.
+        kernel_size: Side of a convolution's kernel in pixels, for the operations that have one.
 
     Raises:
         ValueError: If KERAS_CONVNEXT_KERNELS has an unknown value.
+    """
+    if reference_is_forced():
+        return getattr(reference, operation)
+    backend = keras.backend.backend()
+    return _load(operation, first_match(operation, backend, _devices(backend), kernel_size))
+
+
+def reference_is_forced() -> bool:
+    """Whether `KERAS_CONVNEXT_KERNELS` asks for the references.
+
+    Raises:
+        ValueError: If it has an unknown value.
     """
     setting = os.environ.get(VARIABLE, "auto")
     if setting not in ("auto", "reference"):
@@ -161,43 +109,50 @@ def fastest(
             f"The environment variable {VARIABLE} must be 'auto' or 'reference'. "
             f"Received: {setting!r}."
         )
-    if setting == "reference":
-        return reference
-    return _load(operation, keras.backend.backend(), kernel_size) or reference
+    return setting == "reference"
 
 
-@functools.cache
-def _load(operation: str, backend: str, kernel_size: int | None) -> Callable | None:
-    """Returns the function of the first row that suits; `None` if none does."""
-    if backend == "jax":
-        _give_back_the_compilers_memory()
+def first_match(
+    operation: str, backend: str, devices: Collection[str], kernel_size: int | None = None
+) -> Kernel | None:
+    """Returns the first row of the table that fits; `None` if none does.
+
+    Args:
+        operation: Name of the operation.
+        backend: Name of the Keras backend.
+        devices: Those of `ANY`, `CPU` and `ONEDNN` that are true of this machine.
+        kernel_size: As in `select`.
+    """
     for row in KERNELS:
-        if row.operation == operation and row.backend == backend and _suits(row, kernel_size):
-            logger.info("%s: %s (%s)", operation, row.module, row.reason)
-            module = importlib.import_module(f"keras_convnext.kernels.{row.module}")
-            return getattr(module, operation)
-    logger.info("%s: keras.ops (the fastest known on %s)", operation, backend)
+        is_small = row.max_kernel_size is None or (kernel_size or 0) <= row.max_kernel_size
+        is_for_it = (row.operation, row.backend) == (operation, backend)
+        if is_for_it and row.device in devices and is_small:
+            return row
     return None
 
 
-def _suits(row: Kernel, kernel_size: int | None) -> bool:
-    if row.largest_kernel is not None and (kernel_size or 0) > row.largest_kernel:
-        return False
-    if row.on_cpu_only and not _device_is_cpu(row.backend):
-        return False
-    return not row.needs_onednn or _jax_has_onednn()
+@functools.cache
+def _load(operation: str, row: Kernel | None) -> Callable:
+    if row is None:
+        logger.info("%s: keras.ops (the fastest known here)", operation)
+        return getattr(reference, operation)
+    logger.info("%s: %s (%s)", operation, row.path, row.reason)
+    module = importlib.import_module(f"keras_convnext.kernels.{row.path}")
+    return getattr(module, operation)
 
 
-def _give_back_the_compilers_memory() -> None:
-    from keras_convnext.kernels.jax.compiler_memory import give_back_after_compiling
+@functools.cache
+def _devices(backend: str) -> frozenset[str]:
+    """Returns the devices of the table that are true of this machine."""
+    devices = {ANY}
+    if _device_is_cpu(backend):
+        devices.add(CPU)
+    if backend == "jax":
+        from keras_convnext.kernels.jax.onednn.support import has_onednn
 
-    give_back_after_compiling()
-
-
-def _jax_has_onednn() -> bool:
-    from keras_convnext.kernels.jax.onednn.support import has_onednn
-
-    return has_onednn()
+        if has_onednn():
+            devices.add(ONEDNN)
+    return frozenset(devices)
 
 
 def _device_is_cpu(backend: str) -> bool:

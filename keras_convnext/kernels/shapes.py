@@ -1,13 +1,39 @@
-"""What the arguments of the kernels must look like, checked before anything native is called.
+"""Checks of shapes, before a native operation is called with them.
 
-A native call that is given shapes that do not fit may end the process, or read past an array's end.
-Layers check their inputs by an `input_spec` and make their own weights, so these checks are for
-calls from outside of a built layer; only the size of an image is checked at every call.
+A native operation that gets shapes that do not match may end the process, or read past the end of
+an array. Layers check their inputs with an `input_spec` and create their own weights, so they call
+an operation unchecked; only the size of an image is checked in every call. `checked` is for calls
+from outside a layer.
 """
 
+import functools
+from collections.abc import Callable
+from typing import Any
 
-def check_depthwise_conv2d(inputs, kernel, bias) -> None:
-    """Raises `ValueError` if the arguments of `depthwise_conv2d` do not fit."""
+from keras_convnext.kernels.reference import BlockParams
+
+
+def checked(operation: str, implementation: Callable) -> Callable:
+    """Returns an implementation that raises `ValueError` for shapes that do not match.
+
+    Args:
+        operation: Name of the operation, any but `"adamw"`.
+        implementation: As returned by `select`.
+
+    Example:
+        >>> convolve = checked("depthwise_conv2d", select("depthwise_conv2d", kernel_size=7))
+    """
+
+    @functools.wraps(implementation)
+    def run(inputs, *arguments, **named):
+        CHECKS[operation](inputs, *arguments)
+        return implementation(inputs, *arguments, **named)
+
+    return run
+
+
+def check_depthwise_conv2d(inputs, kernel, bias=None, *_: Any) -> None:
+    """Raises `ValueError` if the shapes of `depthwise_conv2d` do not match."""
     _check_rank("depthwise_conv2d", inputs)
     channels, shape = inputs.shape[-1], tuple(kernel.shape)
     if len(shape) != 4 or shape[2:] != (channels, 1) or not all(side % 2 for side in shape[:2]):
@@ -19,29 +45,8 @@ def check_depthwise_conv2d(inputs, kernel, bias) -> None:
         _check_weights("depthwise_conv2d", inputs, {"bias": (bias, (channels,))})
 
 
-def check_layer_norm(inputs, gamma, beta) -> None:
-    """Raises `ValueError` if the arguments of `layer_norm` do not fit."""
-    vector = (inputs.shape[-1],) if len(inputs.shape) else ()
-    _check_weights("layer_norm", inputs, {"gamma": (gamma, vector), "beta": (beta, vector)})
-
-
-def check_norm_mlp(inputs, gamma, beta, kernel_1, bias_1, kernel_2, bias_2, scale) -> None:
-    """Raises `ValueError` if the arguments of `norm_mlp` do not fit."""
-    check_layer_norm(inputs, gamma, beta)
-    channels, hidden = inputs.shape[-1], kernel_1.shape[-1]
-    expected = {
-        "kernel_1": (kernel_1, (channels, hidden)),
-        "bias_1": (bias_1, (hidden,)),
-        "kernel_2": (kernel_2, (hidden, channels)),
-        "bias_2": (bias_2, (channels,)),
-    }
-    if scale is not None:
-        expected["scale"] = scale, (channels,)
-    _check_weights("norm_mlp", inputs, expected)
-
-
-def check_patch_conv2d(inputs, kernel, bias) -> None:
-    """Raises `ValueError` if the arguments of `patch_conv2d` do not fit."""
+def check_patch_conv2d(inputs, kernel, bias, *_: Any) -> None:
+    """Raises `ValueError` if the shapes of `patch_conv2d` do not match."""
     _check_rank("patch_conv2d", inputs)
     side, filters = kernel.shape[0], kernel.shape[-1]
     expected = {
@@ -49,12 +54,42 @@ def check_patch_conv2d(inputs, kernel, bias) -> None:
         "bias": (bias, (filters,)),
     }
     _check_weights("patch_conv2d", inputs, expected)
+    check_image_size(inputs, side)
+
+
+def check_layer_norm(inputs, gamma, beta, *_: Any) -> None:
+    """Raises `ValueError` if the shapes of `layer_norm` do not match."""
+    vector = (inputs.shape[-1],) if len(inputs.shape) else ()
+    _check_weights("layer_norm", inputs, {"gamma": (gamma, vector), "beta": (beta, vector)})
+
+
+def check_norm_mlp(inputs, params: BlockParams, *_: Any) -> None:
+    """Raises `ValueError` if the shapes of `norm_mlp` do not match."""
+    check_layer_norm(inputs, params.gamma, params.beta)
+    channels, hidden = inputs.shape[-1], params.kernel_1.shape[-1]
+    expected = {
+        "kernel_1": (params.kernel_1, (channels, hidden)),
+        "bias_1": (params.bias_1, (hidden,)),
+        "kernel_2": (params.kernel_2, (hidden, channels)),
+        "bias_2": (params.bias_2, (channels,)),
+    }
+    if params.scale is not None:
+        expected["scale"] = params.scale, (channels,)
+    _check_weights("norm_mlp", inputs, expected)
+
+
+CHECKS: dict[str, Callable[..., None]] = {
+    "depthwise_conv2d": check_depthwise_conv2d,
+    "patch_conv2d": check_patch_conv2d,
+    "layer_norm": check_layer_norm,
+    "norm_mlp": check_norm_mlp,
+}
 
 
 def check_image_size(inputs, side: int) -> None:
-    """Raises `ValueError` if images are too small for one patch.
+    """Raises `ValueError` if images are smaller than a patch.
 
-    Sizes that are not known yet, as in a traced function of any image size, pass.
+    A size that is unknown while tracing passes.
 
     Args:
         inputs: Tensor of shape `(batch, height, width, channels)`.
@@ -66,7 +101,7 @@ def check_image_size(inputs, side: int) -> None:
 
 
 def wrong_gradient(gradient, weight) -> ValueError:
-    """Returns the error for a gradient that does not have the shape of its weight."""
+    """Returns the error for a gradient whose shape is not that of its weight."""
     return ValueError(
         f"A gradient must have the shape of its weight. Received: a gradient of shape "
         f"{gradient.shape} for a weight of shape {weight.shape}."
@@ -74,15 +109,15 @@ def wrong_gradient(gradient, weight) -> ValueError:
 
 
 def too_small(side: int) -> str:
-    """Returns the sentences that say that images are too small for one patch.
+    """Returns the message for images that are smaller than a patch.
 
     Args:
         side: Side of a patch in pixels.
     """
     return (
-        f"The images are too small: nothing is left of them where the network takes patches of "
-        f"{side}x{side} pixels. Give the network larger images; a ConvNeXt of four stages needs at "
-        f"least 32x32 pixels, one of S stages with patches of P pixels at least P * 2**(S - 1)."
+        f"The images are too small: no pixels are left for a layer that takes patches of "
+        f"{side}x{side} pixels. Use larger images: a ConvNeXt with four stages needs at least "
+        f"32x32 pixels, and one with S stages and patches of P pixels at least P * 2**(S - 1)."
     )
 
 

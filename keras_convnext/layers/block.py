@@ -5,11 +5,11 @@ import keras
 from keras import ops
 from keras.dtype_policies import DTypePolicyMap
 
-from keras_convnext import kernels
 from keras_convnext.layers.composite import Composite
 from keras_convnext.layers.depthwise_conv2d import DepthwiseConv2D
 from keras_convnext.layers.initializers import LAYER_NORM_EPSILON, weight_initializer
 from keras_convnext.layers.input_specs import channels_of, image_spec
+from keras_convnext.layers.kernel_calls import call_norm_mlp, kernel_for_layer
 from keras_convnext.layers.layer_scale import LayerScale
 from keras_convnext.layers.stochastic_depth import StochasticDepth
 
@@ -104,7 +104,7 @@ class Block(Composite):
         self.stochastic_depth.rate = value
 
     def build(self, input_shape):
-        self._norm_mlp_kernel = kernels.fastest_norm_mlp()
+        self._norm_mlp = kernel_for_layer("norm_mlp")
         channels = channels_of(self, input_shape)
         self.input_spec = image_spec(channels)
         self.pointwise_conv_1 = self._dense(EXPANSION * channels, "pointwise_conv_1")
@@ -142,11 +142,11 @@ class Block(Composite):
     def _branch(self, inputs, training):
         if self._part_watch.finds_something():
             return self._branch_of_layers(inputs, training)
-        # Past `__call__`, which on PyTorch takes as long as what these layers do to one image.
+        # Not by `__call__`, which on PyTorch takes as long as these layers do for one image.
         x = self.depthwise_conv.call(inputs, training)
         dense_layers = self.pointwise_conv_1, self.pointwise_conv_2
-        return kernels.norm_mlp(
-            self.norm, *dense_layers, self.layer_scale, x, training, self._norm_mlp_kernel
+        return call_norm_mlp(
+            self._norm_mlp, self.norm, *dense_layers, self.layer_scale, x, training
         )
 
     def _branch_of_layers(self, inputs, training):

@@ -1,8 +1,8 @@
 import keras
 from keras import ops
 
-from keras_convnext import kernels
 from keras_convnext.layers.input_specs import channels_of, image_spec
+from keras_convnext.layers.kernel_calls import kernel_for_layer
 from keras_convnext.layers.rematerialization import Rematerializable
 from keras_convnext.layers.weight_regularizer import WeightRegularizer
 
@@ -68,7 +68,7 @@ class DepthwiseConv2D(Rematerializable):
         self.input_spec = image_spec()
 
     def build(self, input_shape):
-        self._convolve = kernels.fastest_depthwise_conv2d(self.kernel_size)
+        self._convolve = kernel_for_layer("depthwise_conv2d", self.kernel_size)
         channels = channels_of(self, input_shape)
         self.input_spec = image_spec(channels)
         self.kernel = self.add_weight(

@@ -3,10 +3,14 @@ from typing import Any
 
 import keras
 
-from keras_convnext import kernels
 from keras_convnext.layers.composite import Composite
 from keras_convnext.layers.initializers import LAYER_NORM_EPSILON, weight_initializer
 from keras_convnext.layers.input_specs import channels_of, image_spec
+from keras_convnext.layers.kernel_calls import (
+    call_layer_norm,
+    call_patch_conv2d,
+    kernel_for_layer,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
@@ -68,8 +72,8 @@ class Downsampling(Composite):
         )
 
     def build(self, input_shape):
-        self._layer_norm_kernel = kernels.fastest_layer_norm()
-        self._patch_conv2d_kernel = kernels.fastest_patch_conv2d()
+        self._layer_norm = kernel_for_layer("layer_norm")
+        self._patch_conv2d = kernel_for_layer("patch_conv2d")
         self.input_spec = image_spec(channels_of(self, input_shape))
         self.norm.build(input_shape)
         self.conv.build(input_shape)
@@ -78,8 +82,8 @@ class Downsampling(Composite):
     def call(self, inputs, training=False):
         if self._part_watch.finds_something():
             return self.conv(self.norm(inputs))
-        x = kernels.layer_norm(self.norm, inputs, training, self._layer_norm_kernel)
-        return kernels.patch_conv2d(self.conv, x, training, self._patch_conv2d_kernel)
+        x = call_layer_norm(self._layer_norm, self.norm, inputs, training)
+        return call_patch_conv2d(self._patch_conv2d, self.conv, x, training)
 
     def compute_output_shape(self, input_shape):
         return self.conv.compute_output_shape(input_shape)

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_convnext import kernels
+from keras_convnext.kernels.draws import repeatable_draws
 
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
@@ -46,7 +46,7 @@ class StochasticDepth(keras.layers.Layer):
     def __init__(self, rate: float = 0.0, seed: int | None = None, **kwargs) -> None:
         super().__init__(**kwargs)
         self.seed = seed
-        self._draws = kernels.repeatable_draws()
+        self._draws = repeatable_draws()
         self.seed_generator: keras.random.SeedGenerator | None = None
         self.rate = rate
         self.built = True  # nothing depends on the input's shape

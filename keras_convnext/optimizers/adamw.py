@@ -1,13 +1,23 @@
 """AdamW, which the networks of the paper are trained with."""
 
-import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import keras
 from keras import ops
-from keras.src.backend.common.stateless_scope import in_stateless_scope
 
-from keras_convnext.kernels.select import fastest
-from keras_convnext.optimizers.base import Optimizer, Step
+from keras_convnext import keras_private
+from keras_convnext.kernels import reference
+from keras_convnext.kernels.reference import AdamMoments
+from keras_convnext.kernels.select import select
+from keras_convnext.optimizers.base import Optimizer
+
+
+class _Update(NamedTuple):
+    """Functions that apply the current update to a weight: the reference, and a kernel."""
+
+    exact: Callable
+    fastest: Callable
 
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
@@ -67,60 +77,31 @@ class AdamW(Optimizer, keras.optimizers.AdamW):
             **kwargs,
         )
 
-    def _step(self, rate):
-        update = ops.cast(self.iterations, "float32") + 1
-        sums = [_sum_of_weights(beta, update) for beta in (self.beta_1, self.beta_2)]
-        return Step(rate, sums, self._kernel(update, rate))
+    def prepare_update(self, learning_rate):
+        arguments = self._update_number(), learning_rate, self._betas(), self.epsilon
+        exact = reference.adamw(*arguments)
+        # The kernels change variables in place, which a stateless scope does not allow.
+        fastest = exact if keras_private.is_stateless() else select("adamw")(*arguments)
+        return _Update(exact, fastest)
 
-    def _kernel(self, update, rate):
-        """Returns what moves a weight and its averages in place; `None` where nothing does."""
-        # In a stateless scope nothing is changed in place.
-        kernel = None if in_stateless_scope() else fastest("adamw", None)
-        return kernel and kernel(update, rate, (self.beta_1, self.beta_2), self.epsilon)
+    def _apply_update(self, gradient, variable, learning_rate, lr_multiplier, weight_decay):
+        # In half precision 1 - beta_2 may round to 0, and the kernels would use it as such.
+        apply = self.shared.exact if _is_half(variable) else self.shared.fastest
+        apply(variable, gradient, self._moments(variable), lr_multiplier, weight_decay)
 
-    def _move(self, gradient, variable, step, scale, decay):
-        # In half precision 1 - beta_2 may be 0, which the kernels take for what a term weighs.
-        if step.kernel is None or _is_half(variable):
-            super()._move(gradient, variable, step, scale, decay)
-            return
-        step.kernel(variable, gradient, *self._averages_of(variable), scale, decay)
+    def _betas(self) -> tuple[float, float]:
+        return self.beta_1, self.beta_2
 
-    def _update(self, gradient, variable, step, decay):
-        direction = self._direction(gradient, variable, step.sums)
-        return direction + decay * variable if decay else direction
+    def _update_number(self):
+        """Returns the number of this update, from 1, as a scalar tensor."""
+        return ops.cast(self.iterations, "float32") + 1
 
-    def _direction(self, gradient, variable, sums):
-        mean, square, greatest = self._averages_of(variable)
-        self.assign_add(mean, (gradient - mean) * (1 - self.beta_1))
-        self.assign_add(square, (ops.square(gradient) - square) * (1 - self.beta_2))
-        if greatest is not None:
-            self.assign(greatest, ops.maximum(greatest, square))
-            square = greatest
-        # Keras adds epsilon to the root before the correction of its bias, PyTorch after it. At
-        # the start that is a factor of 30 on epsilon, which small gradients feel.
-        of_mean, of_square = sums
-        root = ops.sqrt(square) / ops.cast(ops.sqrt(of_square), variable.dtype)
-        mean = mean / ops.cast(of_mean, variable.dtype)
-        return mean / (root + self.epsilon)
-
-    def _averages_of(self, variable):
-        """Returns the averages of a weight's gradients and of their squares.
-
-        The third is, with AMSGrad, the greatest that the second ever was; else `None`.
-        """
-        index = self._get_variable_index(variable)
-        greatest = self._velocity_hats[index] if self.amsgrad else None
-        return self._momentums[index], self._velocities[index], greatest
-
-
-def _sum_of_weights(beta: float, update):
-    """Returns what the terms of an average have as weights in sum, and it must be divided by.
-
-    That is one minus a power of `beta`, but `beta` itself would lose the digits that count.
-    """
-    if beta == 0:
-        return ops.ones_like(update)
-    return -ops.expm1(update * math.log(beta))
+    def _moments(self, variable) -> AdamMoments:
+        """Returns a weight's moments, which Keras has in lists with names of their own."""
+        slots = [self._momentums, self._velocities]
+        if self.amsgrad:
+            slots.append(self._velocity_hats)
+        return AdamMoments(*(self.slot(slot, variable) for slot in slots))
 
 
 def _is_half(variable) -> bool:

@@ -3,7 +3,9 @@
 import keras
 from keras import ops
 
+from keras_convnext.kernels import reference
 from keras_convnext.optimizers.adamw import AdamW
+from keras_convnext.optimizers.base import Optimizer
 
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
@@ -54,18 +56,29 @@ class LAMB(AdamW):
             **kwargs,
         )
 
-    def _kernel(self, update, rate):
-        return None  # how far a weight is moved depends on all of its update
+    def prepare_update(self, learning_rate):
+        return reference.adam_bias_corrections(self._update_number(), self._betas())
 
-    def _update(self, gradient, variable, step, decay):
-        update = super()._update(gradient, variable, step, decay)
-        return update * _trust_ratio(variable, update) if decay else update
+    def _apply_update(self, gradient, variable, learning_rate, lr_multiplier, weight_decay):
+        # Not AdamW's kernels: the trust ratio depends on the direction of all values.
+        Optimizer._apply_update(
+            self, gradient, variable, learning_rate, lr_multiplier, weight_decay
+        )
+
+    def _update_direction(self, gradient, variable, weight_decay):
+        direction = reference.adam_direction(
+            gradient, self._moments(variable), self._betas(), self.shared, self.epsilon
+        )
+        if not weight_decay:
+            return direction
+        direction = direction + weight_decay * variable
+        return direction * _trust_ratio(variable, direction)
 
 
-def _trust_ratio(weight, update):
-    weight_norm, update_norm = _norm(weight), _norm(update)
-    has_both = ops.logical_and(weight_norm > 0, update_norm > 0)
-    return ops.where(has_both, weight_norm / update_norm, 1.0)
+def _trust_ratio(weight, direction):
+    weight_norm, direction_norm = _norm(weight), _norm(direction)
+    has_both = ops.logical_and(weight_norm > 0, direction_norm > 0)
+    return ops.where(has_both, weight_norm / direction_norm, 1.0)
 
 
 def _norm(tensor):

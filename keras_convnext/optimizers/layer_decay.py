@@ -9,7 +9,7 @@ BLOCKS_OF = {"group": 3, "block": 1, "stage": sys.maxsize}
 _PLACE = re.compile(r"(?:^|/)(?:(stem)|stages_(\d+)_(?:downsampling|blocks_(\d+)))/")
 
 
-def layer_scales(paths: Sequence[str], decay: float, rule: str = "group") -> list[float]:
+def lr_multipliers(paths: Sequence[str], decay: float, rule: str = "group") -> list[float]:
     """Returns the factor on the learning rate of every weight.
 
     Blocks next to each other form a group, the downsampling before them included; the stem is one
@@ -25,7 +25,7 @@ def layer_scales(paths: Sequence[str], decay: float, rule: str = "group") -> lis
             ("single"); `"stage"`, a whole stage.
 
     Example:
-        >>> layer_scales(["stem/conv/kernel", "stages_0_blocks_2/norm/gamma", "head/kernel"], 0.5)
+        >>> lr_multipliers(["stem/conv/kernel", "stages_0_blocks_2/norm/gamma", "head/kernel"], 0.5)
         [0.25, 0.5, 1.0]
     """
     places = [_place(path, BLOCKS_OF[rule]) for path in paths]

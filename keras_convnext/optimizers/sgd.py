@@ -55,11 +55,11 @@ class SGD(Optimizer, keras.optimizers.SGD):
             **kwargs,
         )
 
-    def _update(self, gradient, variable, step, decay):
-        if decay:
-            gradient = gradient + decay * variable
+    def _update_direction(self, gradient, variable, weight_decay):
+        if weight_decay:
+            gradient = gradient + weight_decay * variable
         if not self.momentum:
             return gradient
-        gathered = self.momentums[self._get_variable_index(variable)]
-        self.assign(gathered, self.momentum * gathered + gradient)
-        return gradient + self.momentum * gathered if self.nesterov else gathered
+        momentum = self.slot(self.momentums, variable)
+        self.assign(momentum, self.momentum * momentum + gradient)
+        return gradient + self.momentum * momentum if self.nesterov else momentum

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_convnext.keras_private import flatten_layers
 from keras_convnext.layers import Block, Stem
 
 
@@ -23,7 +24,7 @@ def folded(model: keras.Model) -> keras.Model:
     """
     normalizations = {
         id(stem): normalization
-        for stem in model._flatten_layers()
+        for stem in flatten_layers(model)
         if isinstance(stem, Stem) and (normalization := _normalization_of(stem)) is not None
     }
     folded_away = {id(normalization) for normalization in normalizations.values()}

@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_convnext.keras_private import flatten_layers
+
 
 def in_float32(model: keras.Model) -> keras.Model:
     """Returns a model that computes in float32 with the weights of `model`.
@@ -17,7 +19,7 @@ def in_float32(model: keras.Model) -> keras.Model:
 
 
 def _layer_in_float32(layer: keras.layers.Layer) -> keras.layers.Layer:
-    quantized = any(one.quantization_mode for one in layer._flatten_layers())
+    quantized = any(one.quantization_mode for one in flatten_layers(layer))
     if layer.compute_dtype in (None, "float32", "float64") or quantized:
         return layer
     copy = type(layer).from_config({**layer.get_config(), "dtype": "float32"})

@@ -149,11 +149,10 @@ def _all_layers(model):
 
 
 def _sublayers(layer, recursive):
-    """Returns the layers that a layer holds, each once.
+    """Returns the layers that a layer holds, each once."""
+    from keras_convnext.keras_private import flatten_layers
 
-    Of a layer that is no model, Keras (3.12 to 3.15) lists them in a private method only.
-    """
-    sublayers = layer._flatten_layers(include_self=False, recursive=recursive)
+    sublayers = flatten_layers(layer, include_self=False, recursive=recursive)
     return list({id(sublayer): sublayer for sublayer in sublayers}.values())
 
 

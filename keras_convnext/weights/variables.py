@@ -2,16 +2,15 @@
 
 `fit` and `predict` trace a model that is not built yet, and a layer may build its network in
 `build` during that trace. Variables have no values then, and a value assigned to them is lost with
-the trace. The names with an underscore, and `in_stateless_scope`, are private to Keras (3.12 to
-3.15).
+the trace. The names with an underscore are private to Keras (3.12 to 3.15).
 """
 
 from collections.abc import Iterable
 
 import keras
 import numpy as np
-from keras.src.backend.common.stateless_scope import in_stateless_scope
 
+from keras_convnext import keras_private
 from keras_convnext.errors import WeightsError
 
 
@@ -39,7 +38,7 @@ def set_value(variable: keras.Variable, value: np.ndarray) -> None:
 
 def _is_traced():
     """Whether an assignment now would go to a stateless scope or become part of a graph."""
-    if in_stateless_scope():
+    if keras_private.is_stateless():
         return True
     try:
         keras.ops.convert_to_numpy(keras.ops.zeros(()))

@@ -1,6 +1,6 @@
-"""Gives layers, kernels and a network what they cannot take; prints what came of each.
+"""Calls layers, kernels and a network with wrong inputs, and prints what each call did.
 
-It runs in a process of its own: given wrong shapes, a native operation may end the process.
+It runs in a process of its own, since a native operation may end the process for wrong shapes.
 """
 
 import contextlib
@@ -8,8 +8,10 @@ import contextlib
 import keras
 import numpy as np
 
-from keras_convnext import ConvNeXt, kernels
-from keras_convnext.kernels.select import fastest
+from keras_convnext import ConvNeXt
+from keras_convnext.kernels.reference import BlockParams
+from keras_convnext.kernels.select import select
+from keras_convnext.kernels.shapes import checked
 from keras_convnext.layers import Block, DepthwiseConv2D, Downsampling, LayerScale, Stem
 
 CHANNELS = 6
@@ -54,48 +56,51 @@ def try_kernels():
     wrong = [(ones(3, 3, 5, 1), bias), (ones(3, 3, 1, 1), bias), (kernel, ones(1))]
     wrong += [(kernel, ones(12)), (kernel, ones(1, 6)), (ones(2, 2, 6, 1), bias)]
     wrong += [(ones(3, 3, 6), None), (ones(3, 3, 6, 2), None), (ones(0, 0, 6, 1), None)]
+    convolve = select("depthwise_conv2d", kernel_size=3)
+    convolve_checked = checked("depthwise_conv2d", convolve)
     for weights in wrong:
-        attempt("refused", "depthwise", kernels.depthwise_conv2d, inputs, *weights)
-        with contextlib.suppress(Exception):  # past the checks; it may broadcast, but not crash
-            kernels.fastest_depthwise_conv2d(3)(inputs, *weights)
-    attempt("any", "int32", kernels.depthwise_conv2d, inputs, ones(3, 3, 6, 1, dtype="int32"))
-    attempt("any", "float16", kernels.depthwise_conv2d, inputs, kernel, ones(6, dtype="float16"))
+        attempt("refused", "depthwise", convolve_checked, inputs, *weights)
+        with contextlib.suppress(Exception):  # unchecked, it may broadcast, but not crash
+            convolve(inputs, *weights)
+    attempt("any", "int32", convolve_checked, inputs, ones(3, 3, 6, 1, dtype="int32"))
+    attempt("any", "float16", convolve_checked, inputs, kernel, ones(6, dtype="float16"))
 
 
 def try_norm_mlp():
     good = [ones(*shape) for shape in [(6,), (6,), (6, 8), (8,), (8, 6), (6,), (6,)]]
-    kernel = fastest("norm_mlp", None)
+    kernel = select("norm_mlp")
     for position, shape in [(1, (7,)), (2, (6, 5)), (2, (6,)), (3, (1,)), (3, (9,)), (5, (1,))]:
         weights = list(good)
         weights[position] = ones(*shape)
         with contextlib.suppress(Exception):
-            kernel(ones(2, 9, 9, 6), *weights, 1e-6, True)
+            kernel(ones(2, 9, 9, 6), BlockParams(*weights), 1e-6, True)
     for position in (2, 3):
         weights = list(good)
         weights[position] = keras.ops.cast(weights[position], "int32")
         with contextlib.suppress(Exception):
-            kernel(ones(2, 9, 9, 6), *weights, 1e-6)
+            kernel(ones(2, 9, 9, 6), BlockParams(*weights), 1e-6)
     print("any|norm_mlp|survived|", flush=True)
 
 
-def try_layers_of_kernels():
-    norm = keras.layers.LayerNormalization()
-    first, second = keras.layers.Dense(8), keras.layers.Dense(6)
-    conv = keras.layers.Conv2D(4, 2, 2, data_format="channels_last")
-    dense_to_5 = keras.layers.Dense(5)
-    for layer in (norm, first, conv):
-        layer.build((None, 9, 9, 6))
-    for layer in (second, dense_to_5):
-        layer.build((None, 9, 9, 8))
+def try_checked_kernels():
+    layer_norm, patch_conv2d, norm_mlp = (
+        checked(operation, select(operation))
+        for operation in ("layer_norm", "patch_conv2d", "norm_mlp")
+    )
+    vector, patches = ones(6), (ones(2, 2, 6, 4), ones(4))
+    dense = [ones(*shape) for shape in [(6, 8), (8,), (8, 6), (6,)]]
+    params = BlockParams(vector, vector, *dense)
     for channels in (1, 7):
         x = ones(2, 9, 9, channels)
-        attempt("refused", "layer_norm", kernels.layer_norm, norm, x)
-        attempt("refused", "patch_conv2d", kernels.patch_conv2d, conv, x)
-        attempt("refused", "norm_mlp", kernels.norm_mlp, norm, first, second, None, x)
+        attempt("refused", "layer_norm", layer_norm, x, vector, vector, 1e-3)
+        attempt("refused", "patch_conv2d", patch_conv2d, x, *patches)
+        attempt("refused", "norm_mlp", norm_mlp, x, params, 1e-3)
     x = ones(2, 9, 9, 6)
-    attempt("refused", "norm_mlp", kernels.norm_mlp, norm, first, dense_to_5, None, x)
-    attempt("refused", "norm_mlp", kernels.norm_mlp, norm, second, first, None, x)
-    attempt("refused", "patch_conv2d", kernels.patch_conv2d, conv, ones(2, 9, 6))
+    to_5 = params._replace(kernel_2=ones(8, 5), bias_2=ones(5))
+    swapped = BlockParams(vector, vector, *dense[2:], *dense[:2])
+    attempt("refused", "norm_mlp", norm_mlp, x, to_5, 1e-3)
+    attempt("refused", "norm_mlp", norm_mlp, x, swapped, 1e-3)
+    attempt("refused", "patch_conv2d", patch_conv2d, ones(2, 9, 6), *patches)
 
 
 def try_networks():
@@ -108,6 +113,6 @@ def try_networks():
         attempt("refused", f"network of {channels}", network.predict_on_batch, images)
 
 
-for step in (try_layers, try_kernels, try_norm_mlp, try_layers_of_kernels, try_networks):
+for step in (try_layers, try_kernels, try_norm_mlp, try_checked_kernels, try_networks):
     step()
 print("alive", flush=True)

@@ -1,4 +1,4 @@
-"""On JAX a kernel's tests run twice: with oneDNN's operations, and with XLA's alone."""
+"""On JAX the kernels' tests run twice: with oneDNN's operations, and with XLA's alone."""
 
 import keras
 import pytest
@@ -9,15 +9,14 @@ BACKEND = keras.backend.backend()
 
 
 @pytest.fixture(params=["oneDNN", "XLA"] if BACKEND == "jax" else [BACKEND])
-def products_by(request, monkeypatch):
-    """Says who computes products and convolutions."""
+def matmuls_by(request, monkeypatch):
+    """Says which library computes matmuls and convolutions."""
     if request.param == "oneDNN":
         from keras_convnext.kernels.jax.onednn.support import has_onednn
 
         if not has_onednn():
-            pytest.skip("this jaxlib or processor is none that oneDNN was tried with")
+            pytest.skip("this jaxlib or CPU was not tested with oneDNN")
     if request.param == "XLA":
-        monkeypatch.setattr(select, "_jax_has_onednn", lambda: False)
-    select._load.cache_clear()
-    yield request.param
-    select._load.cache_clear()
+        devices = select._devices(BACKEND) - {select.ONEDNN}
+        monkeypatch.setattr(select, "_devices", lambda backend: devices)
+    return request.param

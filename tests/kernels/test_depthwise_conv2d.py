@@ -1,6 +1,5 @@
 """The depthwise convolution's kernels against `keras.ops`."""
 
-import importlib
 import shutil
 
 import keras
@@ -16,14 +15,11 @@ from gradients import (
 )
 from keras import ops
 
-from keras_convnext import kernels
-from keras_convnext.kernels.select import VARIABLE
-
-# The package's attribute of this name is the function; this is the module it comes from.
-dispatch = importlib.import_module("keras_convnext.kernels.depthwise_conv2d")
+from keras_convnext.kernels.reference import depthwise_conv2d as reference
+from keras_convnext.kernels.select import VARIABLE, select
 
 BACKEND = keras.backend.backend()
-pytestmark = pytest.mark.usefixtures("products_by")
+pytestmark = pytest.mark.usefixtures("matmuls_by")
 only_jax = pytest.mark.skipif(BACKEND != "jax", reason="jax.jit exists on JAX only")
 
 
@@ -32,15 +28,16 @@ def no_kernel_is_forced(monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
 
 
-def fastest_known():
-    """Returns what is chosen for a 7x7 kernel; `None` stands for keras.ops."""
-    chosen = dispatch.fastest_depthwise_conv2d(7)
-    return None if chosen is dispatch.reference else chosen
+def selected():
+    return select("depthwise_conv2d", kernel_size=7)
 
 
 def trained(*arguments):
-    """Calls the fastest kernel known as a network in training does."""
-    return fastest_known()(*arguments, training=True)
+    """Calls the selected kernel as a network in training does."""
+    return selected()(*arguments, training=True)
+
+
+only_kernels = pytest.mark.skipif(selected() is reference, reason="keras.ops is selected here")
 
 
 def random_problem(size, kernel_size, dtype="float32"):
@@ -52,21 +49,21 @@ def shapes(size, kernel_size):
     return [(2, *size), (kernel_size, kernel_size, size[-1], 1), size[-1:], (2, *size)]
 
 
-@pytest.mark.skipif(fastest_known() is None, reason="keras.ops is the only kernel here")
+@only_kernels
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 2e-2)])
 @pytest.mark.parametrize("kernel_size", [1, 3, 7, 11])
 # The second image is smaller than every kernel but 1x1, so most of the kernel sees padding. The
-# last ones are so large that gradients are worked out image by image.
+# last ones are so large that gradients are computed image by image.
 @pytest.mark.parametrize("size", [(13, 9, 5), (2, 1, 3), (50, 41, 5), (3, 9, 304)], ids=str)
 def test_values_and_gradients_equal_the_reference(size, kernel_size, dtype, tolerance):
-    compare_with_reference(trained, dispatch.reference, shapes(size, kernel_size), dtype, tolerance)
+    compare_with_reference(trained, reference, shapes(size, kernel_size), dtype, tolerance)
 
 
-@pytest.mark.skipif(fastest_known() is None, reason="keras.ops is the only kernel here")
+@only_kernels
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 2e-2)])
-def test_values_equal_the_reference_where_no_gradients_are_asked_for(dtype, tolerance):
+def test_values_equal_the_reference_without_gradients(dtype, tolerance):
     compare_values_with_reference(
-        fastest_known(), dispatch.reference, shapes((13, 9, 5), 7)[:-1], dtype, tolerance
+        selected(), reference, shapes((13, 9, 5), 7)[:-1], dtype, tolerance
     )
 
 
@@ -82,23 +79,23 @@ def test_frozen_weights_get_no_gradients(wanted, create_graph):
         torch.autograd.grad(
             function(*arguments), wanted, output_gradient, create_graph=create_graph
         )
-        for function in (trained, dispatch.reference)
+        for function in (trained, reference)
     ]
     for result, truth in zip(*results, strict=True):
         assert largest_relative_error(result, truth) < 1e-5
 
 
-@pytest.mark.skipif(fastest_known() is None, reason="keras.ops is the only kernel here")
+@only_kernels
 def test_gradients_of_gradients_equal_the_references():
     arguments = random_problem((50, 41, 5), 3)[:2]
     actual = second_gradients(trained, arguments)
-    expected = second_gradients(dispatch.reference, arguments)
+    expected = second_gradients(reference, arguments)
     assert largest_relative_error(actual[1], expected[1]) < 1e-4
 
 
-@pytest.mark.skipif(fastest_known() is None, reason="keras.ops is the only kernel here")
-def test_bfloat16_gradients_are_added_up_exactly():
-    # Sums of this many pixels: added up in bfloat16 they would stop growing at 256.
+@only_kernels
+def test_bfloat16_gradients_are_summed_in_float32():
+    # Sums of this many pixels: in bfloat16 they would stop growing at 256.
     for side in (40, 96):
         ones = [(2, side, side, 1), (1, 1, 1, 1), (1,), (2, side, side, 1)]
         ones = [ops.ones(shape, "bfloat16") for shape in ones]
@@ -110,13 +107,13 @@ def test_bfloat16_gradients_are_added_up_exactly():
 
 
 @only_jax
-def test_gives_the_same_with_and_without_jit():
+def test_jit_does_not_change_the_result():
     import jax
 
     problem = random_problem((6, 5, 3), 3)[:3]
-    compiled = jax.jit(lambda *arguments: kernels.depthwise_conv2d(*arguments))
+    compiled = jax.jit(selected())
 
-    assert largest_relative_error(compiled(*problem), kernels.depthwise_conv2d(*problem)) < 1e-6
+    assert largest_relative_error(compiled(*problem), selected()(*problem)) < 1e-6
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="torch.compile exists on PyTorch only")
@@ -125,11 +122,11 @@ def test_torch_compile_takes_every_image_size():
     # As in a network, whose stages differ in size; a model compiled on JAX asks for compilation.
     import torch
 
-    compiled = torch.compile(fastest_known())
+    compiled = torch.compile(selected())
     for size in (4, 2):
         problem = random_problem((size, size, 8), 3)
         actual = values_and_gradients(compiled, *problem)
-        expected = values_and_gradients(dispatch.reference, *random_problem((size, size, 8), 3))
+        expected = values_and_gradients(reference, *random_problem((size, size, 8), 3))
         for result, truth in zip(actual, expected, strict=True):
             assert largest_relative_error(result, truth) < 1e-5
 
@@ -142,8 +139,9 @@ def test_kernel_is_not_flipped_and_bias_is_added():
     moved = np.zeros_like(image)
     moved[:, 1:, 1:] = image[:, :-1, :-1]
 
-    for convolve in (dispatch.reference, kernels.depthwise_conv2d):
+    image, kernel = map(ops.convert_to_tensor, (image, kernel))
+    for convolve in (reference, selected()):
         plain = ops.convert_to_numpy(convolve(image, kernel))
         np.testing.assert_allclose(plain, moved, atol=1e-6)
-        with_bias = convolve(image, kernel, np.array([0.5], "float32"))
+        with_bias = convolve(image, kernel, ops.convert_to_tensor(np.array([0.5], "float32")))
         np.testing.assert_allclose(ops.convert_to_numpy(with_bias), moved + 0.5, atol=1e-6)

@@ -1,9 +1,5 @@
 """The kernels of a convolution of patches against `keras.ops`."""
 
-import importlib
-
-import keras
-import numpy as np
 import pytest
 from gradients import (
     compare_values_with_reference,
@@ -11,14 +7,11 @@ from gradients import (
     random_tensors,
     without_gradients,
 )
-from keras import ops
 
-from keras_convnext import kernels
-from keras_convnext.kernels.select import fastest
+from keras_convnext.kernels.reference import patch_conv2d as reference
+from keras_convnext.kernels.select import select
 
-pytestmark = pytest.mark.usefixtures("products_by")
-# The package's attribute of this name is the function; this is the module it comes from.
-reference = importlib.import_module("keras_convnext.kernels.patch_conv2d").reference
+pytestmark = pytest.mark.usefixtures("matmuls_by")
 FILTERS = 5
 
 
@@ -28,7 +21,7 @@ def shapes(height, width, size, channels=3):
     return [(2, height, width, channels), (size, size, channels, FILTERS), (FILTERS,), result]
 
 
-# Whole patches; rows and columns too many; a patch that is the image; patches of one pixel.
+# Whole patches; rows and columns left over; a patch as large as the image; patches of a pixel.
 problems = pytest.mark.parametrize("problem", [(8, 12, 4), (7, 9, 2), (3, 3, 3), (2, 3, 1)])
 precisions = pytest.mark.parametrize(
     ("dtype", "tolerance"), [("float32", 2e-6), ("bfloat16", 2e-2)]
@@ -39,7 +32,7 @@ precisions = pytest.mark.parametrize(
 @precisions
 @problems
 def test_values_and_gradients_equal_the_reference(problem, dtype, tolerance, training):
-    kernel = fastest("patch_conv2d", reference)
+    kernel = select("patch_conv2d")
     assert kernel is not reference
     compare_with_reference(
         lambda *arguments: kernel(*arguments, training),
@@ -52,42 +45,13 @@ def test_values_and_gradients_equal_the_reference(problem, dtype, tolerance, tra
 
 @precisions
 @problems
-def test_values_equal_the_reference_where_no_gradients_are_asked_for(problem, dtype, tolerance):
-    kernel = fastest("patch_conv2d", reference)
+def test_values_equal_the_reference_without_gradients(problem, dtype, tolerance):
+    kernel = select("patch_conv2d")
     compare_values_with_reference(kernel, reference, shapes(*problem)[:-1], dtype, tolerance)
 
 
 def test_no_images_give_no_images():
     images, kernel, bias, _ = random_tensors(shapes(8, 8, 4))
     with without_gradients():  # as in training, since TensorFlow's own convolution refuses them
-        result = fastest("patch_conv2d", reference)(images[:0], kernel, bias, training=True)
+        result = select("patch_conv2d")(images[:0], kernel, bias, training=True)
     assert tuple(result.shape) == (0, 2, 2, FILTERS)
-
-
-class Patches(keras.layers.Layer):
-    """Applies the kernel as the stem does."""
-
-    def __init__(self, dtype):
-        super().__init__(dtype=dtype)
-        self.conv = keras.layers.Conv2D(FILTERS, 2, 2, data_format="channels_last", dtype=dtype)
-
-    def build(self, input_shape):
-        self.conv.build(input_shape)
-        self.conv.bias.assign(np.arange(FILTERS))
-
-    def call(self, images, training=False):
-        return kernels.patch_conv2d(self.conv, images, training)
-
-
-@pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
-def test_equals_the_layer_whatever_the_size(dtype, training):
-    inputs, layer = keras.Input((None, None, 3)), Patches(dtype)
-    model = keras.Model(inputs, layer(inputs))
-    for size in (4, 7):
-        images = np.random.default_rng(0).normal(size=(2, size, 6, 3)).astype("float32")
-        result, expected = model(images, training=training), layer.conv(images)
-        assert result.dtype == expected.dtype
-        tensors = (ops.convert_to_numpy(ops.cast(x, "float32")) for x in (result, expected))
-        tolerance = 2e-2 if "16" in dtype else 2e-6
-        np.testing.assert_allclose(*tensors, rtol=tolerance, atol=tolerance)

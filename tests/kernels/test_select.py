@@ -1,5 +1,7 @@
-"""Which kernel is taken where, and how that is forced and told."""
+"""The rules of the selection, how it can be forced, and what it logs."""
 
+import importlib
+import inspect
 import logging
 
 import keras
@@ -7,106 +9,118 @@ import numpy as np
 import pytest
 
 import keras_convnext
-from keras_convnext.kernels import select
+from keras_convnext.kernels import reference, select
+from keras_convnext.kernels.select import ANY, CPU, KERNELS, ONEDNN, Kernel, first_match
 
 BACKEND = keras.backend.backend()
-TAKEN = {
-    "tensorflow": {
-        "adamw": "tensorflow.adamw",
-        "depthwise_conv2d": "tensorflow.depthwise_conv2d",
-        "norm_mlp": "tensorflow.norm_mlp",
-        "layer_norm": "tensorflow.layer_norm",
-        "patch_conv2d": "tensorflow.patch_conv2d",
-    },
-    "jax": {
-        "norm_mlp": "jax.onednn.norm_mlp",
-        "depthwise_conv2d": "jax.onednn.depthwise_conv2d",
-        "layer_norm": "jax.layer_norm",
-        "patch_conv2d": "jax.onednn.patch_conv2d",
-    },
-    "torch": {
-        "adamw": "torch.adamw",
-        "norm_mlp": "torch.norm_mlp",
-        "depthwise_conv2d": "torch.depthwise_conv2d",
-        "layer_norm": "torch.layer_norm",
-        "patch_conv2d": "torch.patch_conv2d",
-    },
-}[BACKEND]
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_chosen_yet(monkeypatch):
+def no_selection_is_forced(monkeypatch):
     monkeypatch.delenv(select.VARIABLE, raising=False)
-    monkeypatch.setattr(select, "_jax_has_onednn", lambda: True)
-    select._load.cache_clear()
-    yield
-    select._load.cache_clear()
 
 
-def reference():
-    """Stands for an operation's reference."""
+@pytest.fixture
+def table(monkeypatch):
+    """A table in which each rule tells rows apart."""
+    rows = (
+        Kernel("conv", "jax", "onednn", ONEDNN, ""),
+        Kernel("conv", "jax", "small", CPU, "", max_kernel_size=11),
+        Kernel("conv", "jax", "large", CPU, ""),
+        Kernel("conv", "torch", "other", ANY, ""),
+        Kernel("norm", "jax", "norm", ANY, ""),
+    )
+    monkeypatch.setattr(select, "KERNELS", rows)
+    return {row.module: row for row in rows}
 
 
-@pytest.mark.parametrize("operation", sorted({row.operation for row in select.KERNELS}))
-def test_each_backend_takes_its_own_kernels_on_a_processor(operation, monkeypatch):
-    monkeypatch.setattr(select, "_device_is_cpu", lambda backend: True)
-    chosen = select.fastest(operation, reference, kernel_size=7)
-    if operation in TAKEN:
-        assert chosen.__module__ == f"keras_convnext.kernels.{TAKEN[operation]}"
-    else:
-        assert chosen is reference
+def test_the_first_row_that_fits_wins(table):
+    assert first_match("conv", "jax", {ANY, CPU, ONEDNN}) is table["onednn"]
+    assert first_match("conv", "jax", {ANY, CPU}) is table["small"]
+    assert first_match("conv", "torch", {ANY}) is table["other"]
 
 
-def test_kernels_for_processors_are_not_taken_on_a_gpu(monkeypatch):
-    monkeypatch.setattr(select, "_device_is_cpu", lambda backend: False)
-    for row in select.KERNELS:
-        if row.backend == BACKEND:
-            chosen = select.fastest(row.operation, reference, kernel_size=7)
-            is_taken = chosen.__module__ == f"keras_convnext.kernels.{row.module}"
-            assert is_taken != row.on_cpu_only
+def test_rows_for_cpu_are_not_used_on_a_gpu(table):
+    assert first_match("conv", "jax", {ANY}) is None
+    assert first_match("norm", "jax", {ANY}) is table["norm"]
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="oneDNN's calls are JAX's")
-@pytest.mark.parametrize("operation", ["depthwise_conv2d", "norm_mlp", "patch_conv2d"])
-def test_without_onednn_xla_does_the_work(operation, monkeypatch):
-    monkeypatch.setattr(select, "_jax_has_onednn", lambda: False)
-    chosen = select.fastest(operation, reference, kernel_size=7)
-    assert chosen.__module__ == f"keras_convnext.kernels.jax.{operation}"
+def test_large_kernels_skip_the_row_of_small_ones(table):
+    assert first_match("conv", "jax", {ANY, CPU}, kernel_size=11) is table["small"]
+    assert first_match("conv", "jax", {ANY, CPU}, kernel_size=13) is table["large"]
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="only JAX's kernel is unrolled")
-def test_large_convolutions_are_left_to_the_reference(monkeypatch):
-    monkeypatch.setattr(select, "_jax_has_onednn", lambda: False)
-    assert select.fastest("depthwise_conv2d", reference, kernel_size=11) is not reference
-    assert select.fastest("depthwise_conv2d", reference, kernel_size=13) is reference
+def test_no_row_means_the_reference(table):
+    assert first_match("conv", "tensorflow", {ANY, CPU}) is None
+    assert select._load("norm_mlp", None) is reference.norm_mlp
 
 
-def test_the_reference_can_be_forced(monkeypatch):
+def test_without_onednn_each_operation_has_another_row():
+    for row in KERNELS:
+        if row.device == ONEDNN:
+            other = first_match(row.operation, row.backend, {ANY, CPU}, kernel_size=7)
+            assert other is not None and other.device != ONEDNN
+
+
+@pytest.mark.parametrize("row", [row for row in KERNELS if row.backend == BACKEND], ids=str)
+def test_each_module_has_the_operation_with_the_signature_of_the_reference(row):
+    module = importlib.import_module(f"keras_convnext.kernels.{row.path}")
+    signature, contract = (
+        list(inspect.signature(getattr(home, row.operation)).parameters)
+        for home in (module, reference)
+    )
+    assert signature == contract
+
+
+def test_no_row_is_unreachable():
+    everything = {ANY, CPU, ONEDNN}
+    for row in KERNELS:
+        reached = [
+            first_match(row.operation, row.backend, everything - without, size)
+            for without in (set(), {ONEDNN})
+            for size in (7, 99)
+        ]
+        assert row in reached
+
+
+@pytest.mark.parametrize("operation", sorted({row.operation for row in KERNELS}))
+def test_the_reference_can_be_forced(operation, monkeypatch):
     monkeypatch.setenv(select.VARIABLE, "reference")
-    for row in select.KERNELS:
-        assert select.fastest(row.operation, reference, kernel_size=7) is reference
+    assert select.select(operation, kernel_size=7) is getattr(reference, operation)
 
 
 def test_auto_is_the_default(monkeypatch):
-    chosen = select.fastest("norm_mlp", reference)
+    selected = select.select("norm_mlp")
+    assert selected is not reference.norm_mlp
     monkeypatch.setenv(select.VARIABLE, "auto")
-    assert select.fastest("norm_mlp", reference) is chosen
+    assert select.select("norm_mlp") is selected
 
 
 def test_an_unknown_setting_is_refused(monkeypatch):
     monkeypatch.setenv(select.VARIABLE, "fastest")
     with pytest.raises(ValueError, match=r"must be 'auto' or 'reference'. Received: 'fastest'"):
-        select.fastest("norm_mlp", reference)
+        select.select("norm_mlp")
 
 
-def test_the_choice_is_logged_once_with_its_reason(caplog):
+def test_a_selection_is_logged_once_with_its_reason(caplog):
+    select._load.cache_clear()
     caplog.set_level(logging.INFO, "keras_convnext")
     for _ in range(3):
-        select.fastest("norm_mlp", reference)
-    row = next(
-        row for row in select.KERNELS if (row.operation, row.backend) == ("norm_mlp", BACKEND)
-    )
-    assert caplog.messages == [f"norm_mlp: {row.module} ({row.reason})"]
+        select.select("norm_mlp")
+    row = first_match("norm_mlp", BACKEND, select._devices(BACKEND))
+    assert caplog.messages == [f"norm_mlp: {row.path} ({row.reason})"]
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="JAX has listeners of compilations")
+def test_a_selection_has_no_side_effect(monkeypatch):
+    import jax.monitoring
+
+    def register(listener):
+        raise AssertionError("a listener was registered")
+
+    monkeypatch.setattr(jax.monitoring, "register_event_duration_secs_listener", register)
+    for row in KERNELS:
+        select.select(row.operation, kernel_size=7)
 
 
 def test_a_network_gives_the_same_with_and_without_kernels(toy, monkeypatch):

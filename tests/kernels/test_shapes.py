@@ -1,4 +1,4 @@
-"""Shapes that do not fit are refused in a sentence, and empty batches give empty results."""
+"""Wrong shapes are refused in a sentence, and empty batches give empty results."""
 
 import subprocess
 import sys
@@ -10,15 +10,16 @@ import pytest
 from gradients import random_tensors, values_and_gradients
 from keras import ops
 
-from keras_convnext import ConvNeXt, kernels
-from keras_convnext.kernels.select import fastest
+from keras_convnext import ConvNeXt
+from keras_convnext.kernels.reference import BlockParams
+from keras_convnext.kernels.select import select
 from keras_convnext.layers import Block, DepthwiseConv2D, Downsampling, LayerScale, Stem
 from keras_convnext.optimizers import AdamW
 
 BACKEND = keras.backend.backend()
 
 
-def test_nothing_that_does_not_fit_ends_the_process():
+def test_wrong_shapes_do_not_end_the_process():
     command = [sys.executable, Path(__file__).parents[1] / "helpers" / "wrong_inputs.py"]
     process = subprocess.run(command, capture_output=True, text=True)
     attempts = [line.split("|") for line in process.stdout.splitlines()]
@@ -58,16 +59,19 @@ def test_empty_batches_give_empty_results_and_gradients_of_zero(training):
         assert tuple(result.shape) == layer.compute_output_shape((0, 9, 9, 4)), layer.name
 
 
-@pytest.mark.usefixtures("products_by")
+@pytest.mark.usefixtures("matmuls_by")
 def test_gradients_of_an_empty_batch_are_zero():
     shapes = [(0, 4, 4, 3), (3,), (3,), (3, 12), (12,), (12, 3), (3,), (3,), (0, 4, 4, 3)]
-    kernel = fastest("norm_mlp", None)
-    results = values_and_gradients(lambda *a: kernel(*a, 1e-6, True), *random_tensors(shapes))
+    kernel = select("norm_mlp")
+    results = values_and_gradients(
+        lambda inputs, *weights: kernel(inputs, BlockParams(*weights), 1e-6, True),
+        *random_tensors(shapes),
+    )
     shapes = [(0, 4, 4, 3), (3, 3, 3, 1), (3,), (0, 4, 4, 3)]
-    convolve = kernels.fastest_depthwise_conv2d(3)
+    convolve = select("depthwise_conv2d", kernel_size=3)
     results += values_and_gradients(lambda *a: convolve(*a, True), *random_tensors(shapes))
     shapes = [(0, 4, 4, 3), (2, 2, 3, 5), (5,), (0, 2, 2, 5)]
-    patches = fastest("patch_conv2d", None)
+    patches = select("patch_conv2d")
     results += values_and_gradients(lambda *a: patches(*a, True), *random_tensors(shapes))
     for result in results:
         assert not np.any(ops.convert_to_numpy(result))

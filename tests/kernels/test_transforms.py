@@ -1,4 +1,4 @@
-"""Derivatives by transforms of functions, which gradients written by hand stand in the way of."""
+"""Derivatives by transforms of functions, which hand-written gradients do not support."""
 
 import functools
 
@@ -90,25 +90,25 @@ def test_forward_mode_gives_the_derivatives_of_reverse_mode(training):
 
 
 @only_torch
-def test_pytorch_still_tells_what_it_is_doing_under_the_names_that_are_asked():
+def test_transforms_and_backward_passes_are_recognized():
     import torch
 
-    from keras_convnext.kernels.torch import double_backward
+    from keras_convnext.kernels.torch import double_backward, private
 
-    assert double_backward.plain_operations_needed() is False
-    assert double_backward.is_in_backward_pass() is False
+    assert double_backward.needs_plain_operations() is False
+    assert private.is_in_backward_pass() is False
     seen = []
 
-    def look(x):
-        seen.append(double_backward.plain_operations_needed())
+    def record(x):
+        seen.append(double_backward.needs_plain_operations())
         return x.sum()
 
-    torch.func.grad(look)(torch.ones(2))
+    torch.func.grad(record)(torch.ones(2))
     with torch.autograd.forward_ad.dual_level():
-        look(torch.ones(2))
+        record(torch.ones(2))
     assert seen == [True, True]
     leaf = torch.ones(2, requires_grad=True)
-    leaf.register_hook(lambda _: seen.append(double_backward.is_in_backward_pass()))
+    leaf.register_hook(lambda _: seen.append(private.is_in_backward_pass()))
     leaf.sum().backward()
     assert seen == [True, True, True]
 

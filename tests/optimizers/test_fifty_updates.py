@@ -124,7 +124,7 @@ def assert_same_updates(
     assert int(keras.ops.convert_to_numpy(optimizer.iterations)) == updates
     for variable, parameter in zip(variables, reference.parameters, strict=True):
         assert_nearly(variable, parameter, variable.path, **tolerance)
-    averages = optimizer.averages(variables)
+    averages = optimizer.ema_pairs(variables)
     for (average, variable), expected in zip(averages, reference.averages(), strict=True):
         assert_nearly(average, expected, f"average of {variable.path}", **tolerance)
 

@@ -61,7 +61,7 @@ def test_fifty_updates_are_those_of_pytorch(model, batches, kind, steps):
     model.fit(*flat, batch_size=BATCH, shuffle=False, verbose=0)
 
     assert int(keras.ops.convert_to_numpy(optimizer.iterations)) == UPDATES
-    averages = [average for average, _ in optimizer.averages(weights)]
+    averages = [average for average, _ in optimizer.ema_pairs(weights)]
     pairs = [*zip(weights, reference.parameters, strict=True)]
     pairs += zip(averages, reference.averages(), strict=True)
     for ours, theirs in pairs:

@@ -5,7 +5,7 @@ import pytest
 
 import keras_convnext
 from keras_convnext.catalog.architectures import VARIANTS
-from keras_convnext.optimizers.layer_decay import layer_scales
+from keras_convnext.optimizers.layer_decay import lr_multipliers
 
 pytestmark = pytest.mark.backend_free
 
@@ -21,7 +21,7 @@ def paths(depths):
 
 def scale_of(depths, decay):
     names = paths(depths)
-    return dict(zip(names, layer_scales(names, decay), strict=True))
+    return dict(zip(names, lr_multipliers(names, decay), strict=True))
 
 
 @pytest.mark.parametrize(("decay", "stem"), [(0.7, 0.00969), (0.8, 0.05498)])
@@ -54,22 +54,22 @@ def test_tiny_has_six():
 
 
 def test_what_is_no_layer_of_the_network_learns_at_the_full_rate():
-    assert layer_scales(["stages_0_blocks_0/norm/beta", "dense/kernel"], 0.5) == [0.5, 1.0]
+    assert lr_multipliers(["stages_0_blocks_0/norm/beta", "dense/kernel"], 0.5) == [0.5, 1.0]
 
 
 def test_layers_are_found_inside_another_model():
     names = ["classifier/kernel", "convnext_tiny/stem/conv/kernel"]
-    assert layer_scales(names, 0.5) == [1.0, 0.5]
+    assert lr_multipliers(names, 0.5) == [1.0, 0.5]
 
 
 def test_the_layers_of_another_network_are_one_group():
     names = ["conv1_conv/kernel", "conv2_block1_1_conv/kernel", "conv5_block3_3_bn/gamma"]
-    assert layer_scales([*names, "predictions/bias"], 0.5) == [1.0] * 4
+    assert lr_multipliers([*names, "predictions/bias"], 0.5) == [1.0] * 4
 
 
 def test_a_group_may_be_a_block_or_a_stage():
     names = paths((1, 2, 3))
-    assert layer_scales(names, 0.5, "block") == [0.5**7] * 2 + [1.0] * 2 + [0.5**6] + [
+    assert lr_multipliers(names, 0.5, "block") == [0.5**7] * 2 + [1.0] * 2 + [0.5**6] + [
         0.5**5,
         0.5**5,
         0.5**4,
@@ -79,7 +79,7 @@ def test_a_group_may_be_a_block_or_a_stage():
         0.5**1,
     ]
     assert (
-        layer_scales(names, 0.5, "stage")
+        lr_multipliers(names, 0.5, "stage")
         == [0.5**4] * 2 + [1.0] * 2 + [0.5**3] + [0.5**2] * 3 + [0.5] * 4
     )
 
@@ -113,7 +113,7 @@ def test_parameter_groups_are_the_official_ones(name, decayed, golden, matches_g
     keras.utils.clear_session(free_memory=False)
     weights = model.trainable_weights
     depths = VARIANTS[name].depths
-    scales = layer_scales([weight.path for weight in weights], 0.8)
+    scales = lr_multipliers([weight.path for weight in weights], 0.8)
     decays = [len(weight.shape) > 1 for weight in weights]
 
     assert sum(decays) == decayed

@@ -82,7 +82,7 @@ def test_nothing_but_the_gradients_moves_until_the_last_step_of_an_update(kind):
     model = compiled(kind, "float32", gradient_accumulation_steps=3)
     train(model, range(6))  # two updates; the first of them has the rate 0
     inner = model.optimizer
-    averages = [average for average, _ in inner.averages(model.trainable_variables)]
+    averages = [average for average, _ in inner.ema_pairs(model.trainable_variables)]
 
     def state():
         return values([*model.trainable_variables, *averages, inner.iterations])

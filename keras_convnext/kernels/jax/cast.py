@@ -1,11 +1,11 @@
-"""Casts to bfloat16 for JAX, in a quarter of the time of XLA's own on CPU."""
+"""Casts to bfloat16 for JAX on CPU, in a quarter of the time of XLA's own."""
 
 import jax
 import jax.numpy as jnp
 
 
 def cast(x, dtype):
-    """Returns `x` as `dtype`, with the very values that JAX gives."""
+    """Returns `x` as `dtype`, with the same values as `x.astype(dtype)`."""
     if (x.dtype, jnp.dtype(dtype)) == (jnp.float32, jnp.bfloat16):
         return _to_bfloat16(x)
     return x.astype(dtype)
@@ -15,7 +15,7 @@ def cast(x, dtype):
 def _to_bfloat16(x):
     rounded = jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)
     upper_half = jax.lax.bitcast_convert_type(rounded, jnp.uint32) >> 16
-    # Cut off below, a NaN may look infinite.
+    # Without its lower half, a NaN may become infinite.
     upper_half = jnp.where(jnp.isnan(x), jnp.uint32(0x7FC0), upper_half)
     return jax.lax.bitcast_convert_type(upper_half.astype(jnp.uint16), jnp.bfloat16)
 

@@ -1,29 +1,30 @@
-"""Parts that stay in a processor's cache, where XLA would go over whole arrays again and again."""
+"""Chunks that fit the cache of a CPU, where XLA would read whole arrays from memory repeatedly."""
 
 import jax
 
-# Measured on one processor: twice as much, or half, took longer in most of the network.
-BYTES_IN_THE_CACHE = 5 * 2**19
+# Measured on one CPU: twice as much, or half, was slower in most layers of the network.
+CACHE_BYTES = 5 * 2**19
 
 
-def in_parts(x, count: int):
-    """Returns an array whose first axis is split into parts of `count`, without remainder."""
-    return x[None] if count == x.shape[0] else x.reshape(-1, count, *x.shape[1:])
+def split(x, size: int):
+    """Returns an array whose first axis is split into chunks of `size`, which must divide it."""
+    return x[None] if size == x.shape[0] else x.reshape(-1, size, *x.shape[1:])
 
 
-def count_in_the_cache(count: int, bytes_of_one: int, at_least: int = 1) -> int:
-    """Returns how many of equal things to take at a time: a part of `count` without remainder.
+def chunk_size(count: int, bytes_per_item: int, minimum: int = 1) -> int:
+    """Returns how many items a chunk has: a divisor of `count` that fits the cache.
+
+    It returns `count` itself if no divisor comes close to the size of the cache, on other devices,
+    which need large arrays, and if `count` is symbolic, as in an export.
 
     Args:
-        count: How many there are; returned itself where no part of it comes near to the cache's
-            size, on other devices, which need many things at a time, and where it is open, as
-            when a model is exported.
-        bytes_of_one: How much one of them takes.
-        at_least: So many are taken even if they do not stay in the cache.
+        count: Number of items.
+        bytes_per_item: Size of an item.
+        minimum: Items that a chunk has even if they do not fit the cache. Defaults to 1.
     """
     if not isinstance(count, int) or jax.default_backend() != "cpu":
         return count
-    most = max(BYTES_IN_THE_CACHE // bytes_of_one, at_least)
+    most = max(CACHE_BYTES // bytes_per_item, minimum)
     if count <= most:
         return count
-    return next((part for part in range(most, most // 4, -1) if count % part == 0), count)
+    return next((size for size in range(most, most // 4, -1) if count % size == 0), count)

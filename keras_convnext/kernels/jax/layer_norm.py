@@ -1,16 +1,20 @@
-"""LayerNorm for JAX, with gradients that keep its inputs and two numbers of each pixel."""
+"""LayerNorm for JAX, whose residuals are its inputs and two numbers per pixel."""
 
 import functools
 
 import jax
 import jax.numpy as jnp
 
-from keras_convnext.kernels.jax.scheduling import zero_known_after
-from keras_convnext.kernels.jax.sums import exact, mean_of_channels, sum_of_rows
+from keras_convnext.kernels.jax.common import (
+    accumulation_dtype,
+    channel_mean,
+    reduce_leading_axes,
+    zero_depending_on,
+)
 
 
 def layer_norm(inputs, gamma, beta, epsilon: float, training: bool = False):
-    """Same arguments and result as `kernels.layer_norm.reference`."""
+    """Has the contract of `reference.layer_norm`."""
     return _layer_norm(inputs, gamma, beta, epsilon)
 
 
@@ -24,41 +28,41 @@ def _forward(inputs, gamma, beta, epsilon):
     return scale_and_shift(inputs, statistics, gamma, beta), (inputs, statistics, gamma, beta)
 
 
-def _backward(epsilon, saved, output_gradient):
-    inputs, statistics, gamma, beta = saved
-    statistics += zero_known_after(output_gradient)
+def _backward(epsilon, residuals, output_gradient):
+    inputs, statistics, gamma, beta = residuals
+    statistics += zero_depending_on(output_gradient)
     return layer_norm_gradients(inputs, statistics, gamma, beta, output_gradient)
 
 
 def statistics_of(inputs, epsilon: float):
-    """Returns the mean of each pixel's channels, and one over their standard deviation.
+    """Returns each pixel's mean over the channels and its inverse standard deviation.
 
     Returns:
-        Tensor of shape `(..., 2)`: both in one, lest XLA for CPU take them into one pass with what
-        is done to the channels, for which it writes `gamma` and `beta` out as large as the inputs.
+        Tensor of shape `(..., 2)`. As two tensors, XLA on CPU would fuse them with the operations
+        on the channels, and materialize `gamma` and `beta` at the size of the inputs.
     """
-    x = inputs.astype(exact(inputs))
+    x = inputs.astype(accumulation_dtype(inputs))
     mean = jnp.mean(x, axis=-1)
     variance = jnp.mean(jnp.square(x - mean[..., None]), axis=-1)
     return jnp.stack([mean, jax.lax.rsqrt(variance + epsilon)], axis=-1)
 
 
 def scale_and_shift(inputs, statistics, gamma, beta):
-    """Returns the inputs, normalised by `statistics_of` them, times `gamma` plus `beta`."""
+    """Returns the inputs normalized by their statistics, times `gamma` plus `beta`."""
     return (_normalized(inputs, statistics) * gamma + beta).astype(inputs.dtype)
 
 
 def layer_norm_gradients(inputs, statistics, gamma, beta, output_gradient):
-    """Returns the gradients for the inputs, `gamma` and `beta`."""
+    """Returns the gradients of the inputs, `gamma` and `beta`."""
     gradient = output_gradient.astype(statistics.dtype)
     normalized = _normalized(inputs, statistics)
-    along = gradient * normalized
-    mean, mean_along = (mean_of_channels(x, gamma)[..., None] for x in (gradient, along))
-    inputs_gradient = statistics[..., 1:] * (gradient * gamma - mean - normalized * mean_along)
+    grad_times_x = gradient * normalized
+    mean, mean_times_x = (channel_mean(x, gamma)[..., None] for x in (gradient, grad_times_x))
+    inputs_gradient = statistics[..., 1:] * (gradient * gamma - mean - normalized * mean_times_x)
     return (
         inputs_gradient.astype(inputs.dtype),
-        sum_of_rows(along, gamma.dtype),
-        sum_of_rows(gradient, beta.dtype),
+        reduce_leading_axes(grad_times_x, gamma.dtype),
+        reduce_leading_axes(gradient, beta.dtype),
     )
 
 

@@ -1,12 +1,12 @@
-"""AdamW's update for TensorFlow, by the operation behind its own optimizers' Adam.
+"""AdamW for TensorFlow on CPU, by the fused operation behind its own Adam optimizers.
 
-It changes a weight and its averages in place, and goes over them once; weight decay comes before.
-Single operations go over them ten times, and are a fifth of a train step of one image.
+The operation makes one pass over a weight and its moments. As single operations there would be ten
+passes, a fifth of a train step on one image. Weight decay is a pass of its own, before it.
 """
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -14,46 +14,52 @@ import tensorflow as tf
 from keras_convnext.kernels.shapes import wrong_gradient
 
 
-def adamw(update, rate, betas, epsilon: float) -> Callable:
-    """Same arguments and result as `torch.adamw.adamw`."""
+def adamw(update, learning_rate, betas: Sequence[float], epsilon: float) -> Callable:
+    """Has the contract of `reference.adamw`."""
+
+    # Cached, so that a graph holds one copy for all weights with the same multiplier and dtype.
+    @functools.cache
+    def scaled_rate(factor, dtype):
+        return tf.cast(learning_rate, dtype) * factor
 
     @functools.cache
-    def scaled(rate_scale, dtype):
-        return tf.cast(rate, dtype) * rate_scale
-
-    @functools.cache
-    def settings(scale, dtype):
-        of_mean, of_square = (_sum_of_weights(beta, update, dtype) for beta in betas)
-        # The operation corrects the averages' bias by itself, from powers of the betas in which
-        # the digits that count are lost, and adds epsilon to the root before: both are done here.
+    def settings(lr_multiplier, dtype):
+        bias_correction1, bias_correction2 = (_bias_correction(b, update, dtype) for b in betas)
+        # The operation would correct the bias with powers of the betas, which lose digits in
+        # float32, and adds epsilon before the correction. So the correction is done here.
         no_power = tf.zeros((), dtype)
         return {
             "beta1_power": no_power,
             "beta2_power": no_power,
-            "lr": scaled(scale, dtype) * tf.sqrt(of_square) / of_mean,
+            "lr": scaled_rate(lr_multiplier, dtype) * tf.sqrt(bias_correction2) / bias_correction1,
             "beta1": tf.constant(betas[0], dtype),
             "beta2": tf.constant(betas[1], dtype),
-            "epsilon": epsilon * tf.sqrt(of_square),
+            "epsilon": epsilon * tf.sqrt(bias_correction2),
         }
 
-    def move(weight, gradient, mean, square, greatest, scale: float, decay: float) -> None:
-        if not gradient.shape.is_compatible_with(weight.shape):  # before anything is changed
-            raise wrong_gradient(gradient, weight)
+    def apply(variable, gradient, moments, lr_multiplier: float, weight_decay: float) -> None:
+        if not gradient.shape.is_compatible_with(variable.shape):  # before anything is changed
+            raise wrong_gradient(gradient, variable)
         dtype = gradient.dtype
-        if decay:
-            weight.assign_sub(weight * scaled(scale * decay, dtype))
-        arguments = {"var": weight.handle, "m": mean.handle, "v": square.handle, "grad": gradient}
-        arguments |= settings(scale, dtype)
-        if greatest is None:
+        if weight_decay:
+            variable.assign_sub(variable * scaled_rate(lr_multiplier * weight_decay, dtype))
+        arguments = settings(lr_multiplier, dtype) | {
+            "var": variable.handle,
+            "m": moments.exp_avg.handle,
+            "v": moments.exp_avg_sq.handle,
+            "grad": gradient,
+        }
+        if moments.max_exp_avg_sq is None:
             tf.raw_ops.ResourceApplyAdam(**arguments)
         else:
-            tf.raw_ops.ResourceApplyAdamWithAmsgrad(**arguments, vhat=greatest.handle)
+            vhat = moments.max_exp_avg_sq.handle
+            tf.raw_ops.ResourceApplyAdamWithAmsgrad(**arguments, vhat=vhat)
 
-    return move
+    return apply
 
 
-def _sum_of_weights(beta: float, update, dtype):
-    """Returns what the terms of an average have as weights in sum, and it must be divided by."""
-    # What a new term counts, as the operation rounds it: for 0.999 that is the fifth digit.
-    of_new_term = float(1 - np.asarray(beta, dtype.as_numpy_dtype))
-    return -tf.math.expm1(tf.cast(update, dtype) * math.log1p(-of_new_term))
+def _bias_correction(beta: float, update, dtype):
+    """Returns 1 - beta**update, for beta as the operation rounds it."""
+    # The operation computes 1 - beta in `dtype`: for 0.999 rounding changes the fifth digit.
+    rounded = float(1 - np.asarray(beta, dtype.as_numpy_dtype))
+    return -tf.math.expm1(tf.cast(update, dtype) * math.log1p(-rounded))

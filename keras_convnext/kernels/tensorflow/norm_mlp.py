@@ -1,56 +1,54 @@
-"""A block's LayerNorm, dense layers and layer scale for TensorFlow, as products of matrices.
+"""LayerNorm, dense layers and layer scale of a block for TensorFlow.
 
-TensorFlow adds the bias and takes GELU within a product where it sees just that: a product of
-matrices, not of images, and GELU written with erf. For training the gradients are written out, so
-that the hidden units before GELU are all that is kept of them, and LayerNorm's result is not; GELU
-and its derivative, of a dozen operations on them, are compiled by XLA into passes of their own.
+TensorFlow fuses a bias and GELU into a matmul only if it sees exactly these: a matmul of matrices,
+not of images, and GELU written with erf. For training there is a custom gradient, which saves only
+the hidden units before GELU, and recomputes LayerNorm's result. GELU and its derivative, a dozen
+operations on the hidden units, are compiled by XLA into one pass each.
 """
 
 import math
 
 import tensorflow as tf
 
-from keras_convnext.kernels.norm_mlp import keeps_unscaled
+from keras_convnext.kernels.reference import BlockParams, save_unscaled
+from keras_convnext.kernels.tensorflow.common import (
+    accumulation_dtype,
+    as_images,
+    as_rows,
+    reduce_rows,
+)
 from keras_convnext.kernels.tensorflow.layer_norm import (
     layer_norm,
+    layer_norm_gradients,
     normalize,
-    normalize_gradient,
 )
-from keras_convnext.kernels.tensorflow.rows import images_of, rows_of
-from keras_convnext.kernels.tensorflow.sums import exact, sum_of_rows
 
 
-def norm_mlp(
-    inputs,
-    gamma,
-    beta,
-    kernel_1,
-    bias_1,
-    kernel_2,
-    bias_2,
-    scale,
-    epsilon: float,
-    training: bool = False,
-):
-    """Same arguments and result as `kernels.norm_mlp.reference`."""
-    rows = rows_of(inputs)
-    # Keras's variables pass for tensors, but gradients of one's own must not meet variables.
-    tensors = map(tf.convert_to_tensor, (kernel_1, bias_1, kernel_2, bias_2))
-    dense = [tf.cast(tensor, inputs.dtype) for tensor in tensors]
-    scale = None if scale is None else tf.cast(tf.convert_to_tensor(scale), exact(rows))
+def norm_mlp(inputs, params: BlockParams, epsilon: float, training: bool = False):
+    """Has the contract of `reference.norm_mlp`."""
+    rows = as_rows(inputs)
+    exact = accumulation_dtype(rows)
+    params = params.map_dense(lambda weight: _cast(weight, inputs.dtype))
+    if params.scale is not None:
+        params = params._replace(scale=_cast(params.scale, exact))
     if training:
-        norm = [tf.cast(tf.convert_to_tensor(weight), exact(rows)) for weight in (gamma, beta)]
-        outputs = _with_own_gradients(rows, norm, dense, scale, epsilon)
+        params = params.map_norm(lambda weight: _cast(weight, exact))
+        outputs = _with_custom_gradient(rows, params, epsilon)
     else:
-        normed = layer_norm(rows, gamma, beta, epsilon)
-        outputs = _scaled(_dense_layers(_gelu, normed, *dense)[-1], scale)
-    return images_of(outputs, inputs)
+        normed = layer_norm(rows, params.gamma, params.beta, epsilon)
+        outputs = _scaled(_dense_layers(_gelu, normed, params)[1], params.scale)
+    return as_images(outputs, inputs)
 
 
-def _dense_layers(activation, rows, kernel_1, bias_1, kernel_2, bias_2):
-    """Returns the hidden units before GELU, and the result."""
-    hidden = tf.nn.bias_add(tf.matmul(rows, kernel_1), bias_1)
-    return hidden, tf.nn.bias_add(tf.matmul(activation(hidden), kernel_2), bias_2)
+def _cast(weight, dtype):
+    # Keras variables pass for tensors, but a custom gradient must not see variables.
+    return tf.cast(tf.convert_to_tensor(weight), dtype)
+
+
+def _dense_layers(activation, rows, params):
+    """Returns the hidden units before GELU, and the result before layer scale."""
+    hidden = tf.nn.bias_add(tf.matmul(rows, params.kernel_1), params.bias_1)
+    return hidden, tf.nn.bias_add(tf.matmul(activation(hidden), params.kernel_2), params.bias_2)
 
 
 def _scaled(outputs, scale):
@@ -59,54 +57,79 @@ def _scaled(outputs, scale):
     return tf.cast(tf.cast(outputs, scale.dtype) * scale, outputs.dtype)
 
 
-def _with_own_gradients(rows, norm, dense, scale, epsilon):
+def _with_custom_gradient(rows, params, epsilon):
     @tf.custom_gradient
-    def run(rows, gamma, beta, kernel_1, bias_1, kernel_2, bias_2, scale=None):
-        normalized, root = normalize(rows, epsilon)
-        dense = kernel_1, bias_1, kernel_2, bias_2
-        normed = tf.cast(normalized * gamma + beta, rows.dtype)
-        hidden, unscaled = _dense_layers(_compiled_gelu, normed, *dense)
-        keeps = keeps_unscaled(rows.shape[0], kernel_2.shape[0])
+    def run(rows, *tensors):
+        params = BlockParams(*tensors)
+        normalized, inverse_std = normalize(rows, epsilon)
+        normed = tf.cast(normalized * params.gamma + params.beta, rows.dtype)
+        hidden, unscaled = _dense_layers(_compiled_gelu, normed, params)
+        saved = unscaled if save_unscaled(rows.shape[0], params.kernel_2.shape[0]) else None
 
         def gradients(output_gradient):
-            of_second = _second_layers_gradients(
-                output_gradient, hidden, kernel_2, bias_2, scale, unscaled if keeps else None
+            hidden_gradient, second = _second_layer_gradients(
+                output_gradient, hidden, params, saved
             )
-            hidden_gradient, *second_and_scale = of_second
-            # Otherwise TensorFlow would keep what it had, as the result would be the same.
+            # Without the identity TensorFlow would save the first `normed` instead of recomputing.
             with tf.control_dependencies([output_gradient]):
-                normed = tf.cast(tf.identity(normalized) * gamma + beta, rows.dtype)
-            normed_gradient = tf.matmul(hidden_gradient, kernel_1, transpose_b=True)
-            return (
-                *normalize_gradient(normed_gradient, normalized, root, gamma),
-                tf.matmul(normed, hidden_gradient, transpose_a=True),
-                sum_of_rows(hidden_gradient),
-                *second_and_scale,
+                normed = tf.cast(tf.identity(normalized) * params.gamma + params.beta, rows.dtype)
+            normed_gradient = tf.matmul(hidden_gradient, params.kernel_1, transpose_b=True)
+            rows_gradient, gamma_gradient, beta_gradient = layer_norm_gradients(
+                normed_gradient, normalized, inverse_std, params.gamma
             )
+            result = second._replace(
+                gamma=gamma_gradient,
+                beta=beta_gradient,
+                kernel_1=tf.matmul(normed, hidden_gradient, transpose_a=True),
+                bias_1=reduce_rows(hidden_gradient),
+            )
+            return rows_gradient, *_tensors(result)
 
-        return _scaled(unscaled, scale), gradients
+        return _scaled(unscaled, params.scale), gradients
 
-    return run(rows, *norm, *dense, *([] if scale is None else [scale]))
+    return run(rows, *_tensors(params))
 
 
-def _second_layers_gradients(output_gradient, hidden, kernel, bias, scale, unscaled):
-    """Returns the gradients for the hidden units, the second layer's weights and layer scale."""
-    scaled = _scaled(output_gradient, scale)
-    activated_gradient = tf.matmul(scaled, kernel, transpose_b=True)
+def _tensors(params):
+    """Returns the tensors of `params` in order; TensorFlow takes no `None` for a tensor."""
+    return [tensor for tensor in params if tensor is not None]
+
+
+def _second_layer_gradients(output_gradient, hidden, params, unscaled):
+    """Returns the gradient of the hidden units, and those of the second layer and layer scale.
+
+    Args:
+        output_gradient: Gradient of the result.
+        hidden: Hidden units before GELU.
+        params: The weights.
+        unscaled: Input of layer scale, or `None` if it was not saved.
+    """
+    scale = params.scale
+    scaled_gradient = _scaled(output_gradient, scale)
+    activated_gradient = tf.matmul(scaled_gradient, params.kernel_2, transpose_b=True)
     activated, hidden_gradient = _compiled_gelu_and_gradient(hidden, activated_gradient)
+    scale_gradient = None
     if scale is None or unscaled is not None:
-        kernel_gradient = tf.matmul(activated, scaled, transpose_a=True)
-        gradients = hidden_gradient, kernel_gradient, sum_of_rows(scaled)
-        return gradients if scale is None else (*gradients, _sum_along(output_gradient, unscaled))
-    along_kernel = tf.matmul(activated, output_gradient, transpose_a=True)
-    along_bias = sum_of_rows(output_gradient)
-    scale_gradient = _sum_along(along_kernel, kernel) + tf.cast(along_bias * bias, scale.dtype)
-    return hidden_gradient, _scaled(along_kernel, scale), _scaled(along_bias, scale), scale_gradient
+        kernel_gradient = tf.matmul(activated, scaled_gradient, transpose_a=True)
+        bias_gradient = reduce_rows(scaled_gradient)
+        if scale is not None:
+            scale_gradient = _reduce_product(output_gradient, unscaled)
+    else:
+        kernel_gradient = tf.matmul(activated, output_gradient, transpose_a=True)
+        bias_gradient = reduce_rows(output_gradient)
+        scale_gradient = _reduce_product(kernel_gradient, params.kernel_2)
+        scale_gradient += tf.cast(bias_gradient * params.bias_2, scale.dtype)
+        kernel_gradient = _scaled(kernel_gradient, scale)
+        bias_gradient = _scaled(bias_gradient, scale)
+    return hidden_gradient, BlockParams(
+        None, None, None, None, kernel_gradient, bias_gradient, scale_gradient
+    )
 
 
-def _sum_along(a, b):
-    """Returns the sum of the rows of two matrices' elementwise product."""
-    return sum_of_rows(tf.cast(a, exact(a)) * tf.cast(b, exact(b)))
+def _reduce_product(a, b):
+    """Returns the sum of the rows of the elementwise product of two matrices."""
+    exact = accumulation_dtype(a)
+    return reduce_rows(tf.cast(a, exact) * tf.cast(b, exact))
 
 
 @tf.function(jit_compile=True)
@@ -116,7 +139,7 @@ def _compiled_gelu(x):
 
 @tf.function(jit_compile=True)
 def _compiled_gelu_and_gradient(x, output_gradient):
-    """Returns GELU of `x` once more, and the gradient for `x`."""
+    """Recomputes GELU of `x`, and returns it with the gradient of `x`."""
     return _gelu(x), output_gradient * _gelu_derivative(x)
 
 

@@ -1,11 +1,11 @@
-"""LayerNorm for PyTorch, whose own takes half precision as it is and works in float32 inside.
+"""LayerNorm for PyTorch, whose own accepts half precision and computes in float32 internally.
 
-Keras casts the values there and back, each a pass of its own.
+Keras casts half precision to float32 and back, each cast a pass over the tensor.
 """
 
 import torch
 
 
 def layer_norm(inputs, gamma, beta, epsilon: float, training: bool = False):
-    """Same arguments and result as `kernels.layer_norm.reference`."""
+    """Has the contract of `reference.layer_norm`."""
     return torch.nn.functional.layer_norm(inputs, gamma.shape, gamma, beta, epsilon)

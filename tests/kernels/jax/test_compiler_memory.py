@@ -1,4 +1,4 @@
-"""What JAX's compiler leaves behind is given back."""
+"""The memory that JAX's compiler leaves behind is returned to the system."""
 
 import keras
 import pytest
@@ -12,13 +12,14 @@ import jax
 import jax.monitoring
 
 from keras_convnext.kernels.jax import compiler_memory
+from keras_convnext.layers import Block, DepthwiseConv2D
 
 
 @pytest.fixture
 def trims(monkeypatch):
     """Returns the calls of `malloc_trim`, which does nothing here."""
     calls = []
-    monkeypatch.setattr(compiler_memory, "_trim", lambda: calls.append)
+    monkeypatch.setattr(compiler_memory, "_malloc_trim", lambda: calls.append)
     listeners = []
     register = jax.monitoring.register_event_duration_secs_listener
     monkeypatch.setattr(
@@ -26,44 +27,47 @@ def trims(monkeypatch):
         "register_event_duration_secs_listener",
         lambda listener: (listeners.append(listener), register(listener)),
     )
-    for function in (select._load, compiler_memory.give_back_after_compiling):
-        function.cache_clear()
+    compiler_memory.trim_after_compiling.cache_clear()
     yield calls
     for listener in listeners:
         jax.monitoring.unregister_event_duration_listener(listener)
-    for function in (select._load, compiler_memory.give_back_after_compiling):
-        function.cache_clear()
+    compiler_memory.trim_after_compiling.cache_clear()
+
+
+def build_layers():
+    for layer in (Block(3), DepthwiseConv2D(3)):
+        layer.build((None, 8, 8, 4))
 
 
 def compile_something():
     return jax.jit(lambda x: x + 1).lower(1.0).compile()
 
 
-def test_long_compilations_give_memory_back_once_a_kernel_is_chosen(trims, monkeypatch):
-    monkeypatch.setattr(compiler_memory, "LEAST_SECONDS", 0.0)
+def test_long_compilations_return_memory_once_a_layer_is_built(trims, monkeypatch):
+    monkeypatch.setattr(compiler_memory, "MIN_SECONDS", 0.0)
     compile_something()
     assert not trims
-    for operation in ("norm_mlp", "layer_norm"):  # two, and it is called once for each compilation
-        select.fastest(operation, None)
+    build_layers()  # several, and still one trim for each compilation
+    trims.clear()
     compile_something()
     assert trims == [0]
 
 
 def test_short_compilations_do_not(trims, monkeypatch):
-    monkeypatch.setattr(compiler_memory, "LEAST_SECONDS", 1000.0)
-    select.fastest("norm_mlp", None)
+    monkeypatch.setattr(compiler_memory, "MIN_SECONDS", 1000.0)
+    build_layers()
     compile_something()
     assert not trims
 
 
-def test_nothing_is_done_where_only_references_are_asked_for(trims, monkeypatch):
+def test_nothing_is_done_where_the_references_are_forced(trims, monkeypatch):
     monkeypatch.setenv(select.VARIABLE, "reference")
-    monkeypatch.setattr(compiler_memory, "LEAST_SECONDS", 0.0)
-    select.fastest("norm_mlp", None)
+    monkeypatch.setattr(compiler_memory, "MIN_SECONDS", 0.0)
+    build_layers()
     compile_something()
     assert not trims
 
 
 def test_other_c_libraries_are_left_alone(monkeypatch):
     monkeypatch.setattr("sys.platform", "darwin")
-    assert compiler_memory._trim() is None
+    assert compiler_memory._malloc_trim() is None

@@ -13,12 +13,12 @@ from gradients import largest_relative_error, random_tensors
 from jax import export
 
 from keras_convnext.kernels.jax.onednn import calls, support
-from keras_convnext.kernels.jax.onednn.support import takes
+from keras_convnext.kernels.jax.onednn.support import is_supported
 from keras_convnext.layers import Block
 
 pytestmark = pytest.mark.skipif(
     not support.has_onednn(),
-    reason="this jaxlib or processor is none that oneDNN was tried with",
+    reason="this jaxlib or CPU was not tested with oneDNN",
 )
 
 
@@ -61,7 +61,7 @@ def test_a_block_is_vectorized(block):
 @pytest.mark.parametrize("transpose_b", [False, True])
 @pytest.mark.parametrize("transpose_a", [False, True])
 @pytest.mark.parametrize(("with_bias", "gelu"), [(False, False), (True, False), (True, True)])
-def test_products_are_those_of_numpy(transpose_a, transpose_b, with_bias, gelu):
+def test_matmuls_are_those_of_numpy(transpose_a, transpose_b, with_bias, gelu):
     a, b, bias = random_tensors([(7, 5), (5, 3), (3,)])
     outputs = calls.matmul(
         a.T if transpose_a else a,
@@ -77,12 +77,12 @@ def test_products_are_those_of_numpy(transpose_a, transpose_b, with_bias, gelu):
     np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_takes_what_onednn_knows():
+def test_supports_what_onednn_knows():
     matrix = jnp.ones((2, 3))
-    assert takes(matrix, matrix)
-    assert not takes(matrix, matrix.astype("bfloat16"))
-    assert not takes(matrix.astype("int32"))
-    assert not takes(jnp.ones((0, 3)))
+    assert is_supported(matrix, matrix)
+    assert not is_supported(matrix, matrix.astype("bfloat16"))
+    assert not is_supported(matrix.astype("int32"))
+    assert not is_supported(jnp.ones((0, 3)))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_takes_what_onednn_knows():
     ],
 )
 def test_bfloat16_is_left_to_xla_where_onednn_may_refuse_it(flags, most, taken, monkeypatch):
-    monkeypatch.setattr(support, "_flags_of_the_processor", lambda: flags)
+    monkeypatch.setattr(support, "_cpu_flags", lambda: flags)
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     if most:
         monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", most)
@@ -109,12 +109,12 @@ def test_bfloat16_is_left_to_xla_where_onednn_may_refuse_it(flags, most, taken, 
         (support.jaxlib, "__version__", "0.0.1"),
         (support.platform, "system", lambda: "Darwin"),
         (support.platform, "machine", lambda: "aarch64"),
-        (support, "_flags_of_the_processor", lambda: {"sse4_1"}),
+        (support, "_cpu_flags", lambda: {"sse4_1"}),
         (jax, "default_backend", lambda: "gpu"),
         (jax, "device_count", lambda: 2),
     ],
 )
-def test_is_not_used_where_it_was_not_tried(where, name, value, monkeypatch):
+def test_is_not_used_where_it_was_not_tested(where, name, value, monkeypatch):
     assert support.has_onednn.__wrapped__()
     monkeypatch.setattr(where, name, value)
     assert not support.has_onednn.__wrapped__()

@@ -1,1 +1,1 @@
-"""Implementations of the operations that call JAX's oneDNN on CPU."""
+"""Implementations of the operations for JAX on CPU that call oneDNN."""

@@ -1,7 +1,8 @@
-"""oneDNN's operations for JAX on processors: products of matrices, and depthwise convolutions.
+"""oneDNN's matmul and depthwise convolution for JAX on CPU.
 
-XLA brings oneDNN along and calls it by custom calls, which take their settings as JSON. Where they
-may be used says `jax.onednn.support`.
+XLA includes oneDNN and reaches it through custom calls whose settings are JSON. They are private
+to XLA: see `jax.onednn.support` for when they are used. An exported function contains none of them,
+since it must not depend on the machine it was exported on.
 """
 
 import functools
@@ -17,18 +18,18 @@ MATMUL, CONVOLUTION = "__onednn$matmul", "__onednn$convolution"
 
 
 def matmul(a, b, bias=None, transpose_a: bool = False, transpose_b: bool = False, gelu=False):
-    """Returns the product of two matrices, plus a bias, and exact GELU of it.
+    """Returns the product of two matrices, with an optional bias and exact GELU.
 
     Args:
-        a: Matrix, or with `transpose_a` its transpose.
-        b: Matrix, or with `transpose_b` its transpose.
+        a: Matrix, or its transpose with `transpose_a`.
+        b: Matrix, or its transpose with `transpose_b`.
         bias: Vector with a value for each column of the product, or `None`.
-        transpose_a: Whether `a` lies by columns.
-        transpose_b: Whether `b` lies by columns.
-        gelu: Whether GELU is taken; needs a bias.
+        transpose_a: Whether to transpose `a`.
+        transpose_b: Whether to transpose `b`.
+        gelu: Whether to apply GELU; needs a bias.
 
     Raises:
-        ValueError: If the shapes or the dtypes do not fit: oneDNN would end the process.
+        ValueError: If shapes or dtypes do not match. oneDNN would end the process.
     """
     _check_matmul(a, b, bias, transpose_a, transpose_b)
     shape = a.shape[1 if transpose_a else 0], b.shape[0 if transpose_b else 1]
@@ -44,17 +45,17 @@ def _check_matmul(a, b, bias, transpose_a, transpose_b):
     inner, columns = (-1, 0) if transpose_b else (0, -1)
     fits = a.ndim == b.ndim == 2 and a.shape[0 if transpose_a else 1] == b.shape[inner]
     fits = fits and (bias is None or bias.shape == (b.shape[columns],))
-    if not fits or not _dtypes_are_one(a, b, bias):
+    if not fits or not _share_a_dtype(a, b, bias):
         transposed = f"transpose_a={transpose_a}, transpose_b={transpose_b}"
         raise ValueError(
-            f"A product takes two matrices that share their inner side, a bias with a value for "
+            f"matmul takes two matrices that share their inner dimension, a bias with a value for "
             f"each column of the result, and one dtype for all. Received: {_described(a, b, bias)} "
             f"({transposed})."
         )
 
 
 def _matmul(config, a, b, *bias):
-    """The same by XLA."""
+    """Computes the same with XLA's own operations."""
     settings = config["onednn_matmul_config"]
     a = a.T if settings["transpose_a"] else a
     b = b.T if settings["transpose_b"] else b
@@ -66,7 +67,7 @@ def _matmul(config, a, b, *bias):
 
 
 def depthwise_convolution(inputs, kernel, bias=None, padding: tuple[int, int] = (0, 0)):
-    """Convolves every channel with a kernel of its own, with stride 1.
+    """Convolves each channel with its own kernel, with stride 1.
 
     Args:
         inputs: Array of shape `(batch, height, width, channels)`.
@@ -75,7 +76,7 @@ def depthwise_convolution(inputs, kernel, bias=None, padding: tuple[int, int] = 
         padding: Rows and columns of zeros on each side.
 
     Raises:
-        ValueError: If the shapes or the dtypes do not fit: oneDNN would end the process.
+        ValueError: If shapes or dtypes do not match. oneDNN would end the process.
     """
     _check_convolution(inputs, kernel, bias, padding)
     batch, *size, channels = inputs.shape
@@ -107,10 +108,10 @@ def depthwise_convolution(inputs, kernel, bias=None, padding: tuple[int, int] = 
 def _check_convolution(inputs, kernel, bias, padding):
     fits = inputs.ndim == kernel.ndim == 4 and kernel.shape[2:] == (1, inputs.shape[-1])
     fits = fits and (bias is None or bias.shape == inputs.shape[-1:])
-    # The kernel must lie within the padded image, or the result would have no pixels.
+    # A kernel larger than the padded image would leave no pixels.
     sides = zip(inputs.shape[1:3], padding, kernel.shape[:2], strict=True)
     fits = fits and all(side + 2 * pad >= taps for side, pad, taps in sides)
-    if not fits or not _dtypes_are_one(inputs, kernel, bias):
+    if not fits or not _share_a_dtype(inputs, kernel, bias):
         raise ValueError(
             f"A depthwise convolution takes inputs of shape (batch, height, width, channels), a "
             f"kernel of shape (rows, columns, 1, channels) no larger than the padded inputs, a "
@@ -120,7 +121,7 @@ def _check_convolution(inputs, kernel, bias, padding):
 
 
 def _convolution(config, inputs, kernel, *bias):
-    """The same by XLA."""
+    """Computes the same with XLA's own operations."""
     rows, columns = config["onednn_conv_config"]["window"]["pad_left"]
     outputs = jax.lax.conv_general_dilated(
         inputs,
@@ -133,7 +134,7 @@ def _convolution(config, inputs, kernel, *bias):
     return outputs + bias[0] if bias else outputs
 
 
-def _dtypes_are_one(*operands) -> bool:
+def _share_a_dtype(*operands) -> bool:
     return len({operand.dtype for operand in operands if operand is not None}) == 1
 
 
@@ -144,30 +145,31 @@ def _described(*operands) -> str:
 _onednn = Primitive("onednn")
 
 
-def _call(target: str, config: dict, shape: tuple[int, ...], by_xla: Callable, *operands):
+def _call(target: str, config: dict, shape: tuple[int, ...], with_xla: Callable, *operands):
     return _onednn.bind(
-        *operands, target=target, config=json.dumps(config), shape=shape, by_xla=by_xla
+        *operands, target=target, config=json.dumps(config), shape=shape, with_xla=with_xla
     )
 
 
-def _by_xla(*operands, target, config, shape, by_xla):
-    return by_xla(json.loads(config), *operands)
+def _run_with_xla(*operands, target, config, shape, with_xla):
+    return with_xla(json.loads(config), *operands)
 
 
-def _lower(context, *operands, target, config, shape, by_xla):
-    # What is exported must not depend on the machine it was exported on.
+def _lower(context, *operands, target, config, shape, with_xla):
     if context.module_context.lowering_parameters.for_export:
-        parameters = {"target": target, "config": config, "shape": shape, "by_xla": by_xla}
-        return mlir.lower_fun(_by_xla, multiple_results=False)(context, *operands, **parameters)
+        parameters = {"target": target, "config": config, "shape": shape, "with_xla": with_xla}
+        return mlir.lower_fun(_run_with_xla, multiple_results=False)(
+            context, *operands, **parameters
+        )
     return jax.ffi.ffi_lowering(target, backend_config=config, api_version=1)(context, *operands)
 
 
 def _batch(operands, axes, **parameters):
-    return jax.vmap(functools.partial(_by_xla, **parameters), axes)(*operands), 0
+    return jax.vmap(functools.partial(_run_with_xla, **parameters), axes)(*operands), 0
 
 
-_onednn.def_impl(jax.jit(_onednn.bind, static_argnames=("target", "config", "shape", "by_xla")))
+_onednn.def_impl(jax.jit(_onednn.bind, static_argnames=("target", "config", "shape", "with_xla")))
 _onednn.def_abstract_eval(lambda first, *_, shape, **__: jax.core.ShapedArray(shape, first.dtype))
-mlir.register_lowering(_onednn, mlir.lower_fun(_by_xla, multiple_results=False))
+mlir.register_lowering(_onednn, mlir.lower_fun(_run_with_xla, multiple_results=False))
 mlir.register_lowering(_onednn, _lower, platform="cpu")
 batching.primitive_batchers[_onednn] = _batch

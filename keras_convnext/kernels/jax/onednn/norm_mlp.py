@@ -1,8 +1,8 @@
-"""A block's LayerNorm, dense layers and layer scale for JAX on CPU, with oneDNN's products.
+"""LayerNorm, dense layers and layer scale of a block for JAX on CPU, with oneDNN's matmuls.
 
-oneDNN adds biases and takes GELU itself. As in `jax.norm_mlp` the hidden units before GELU are kept
-for the gradients, and the rest is computed again. The rows are not taken in parts: what XLA's loops
-cost is more than what they save here.
+oneDNN fuses biases and GELU into the matmuls. The hidden units before GELU are saved for the
+backward pass, and the rest is recomputed, as in `jax.norm_mlp`. The rows are not processed in
+chunks: XLA's loops would cost more than the cache saves.
 """
 
 import functools
@@ -10,85 +10,89 @@ from collections.abc import Callable
 
 import jax
 
-from keras_convnext.kernels.jax import norm_mlp as by_xla
+from keras_convnext.kernels.jax import norm_mlp as xla
 from keras_convnext.kernels.jax.cast import cast
-from keras_convnext.kernels.jax.gelu import gelu, gelu_derivative
+from keras_convnext.kernels.jax.common import (
+    accumulation_dtype,
+    reduce_leading_axes,
+    zero_depending_on,
+)
 from keras_convnext.kernels.jax.layer_norm import (
     layer_norm,
     layer_norm_gradients,
     scale_and_shift,
     statistics_of,
 )
-from keras_convnext.kernels.jax.norm_mlp import scaled, second_layers_gradients
-from keras_convnext.kernels.jax.onednn.calls import matmul
-from keras_convnext.kernels.jax.onednn.matmul import dense, product
-from keras_convnext.kernels.jax.onednn.support import takes
-from keras_convnext.kernels.jax.scheduling import zero_known_after
-from keras_convnext.kernels.jax.sums import exact, sum_of_rows
-from keras_convnext.kernels.norm_mlp import keeps_unscaled
+from keras_convnext.kernels.jax.norm_mlp import (
+    gelu,
+    gelu_derivative,
+    scaled,
+    second_layer_gradients,
+)
+from keras_convnext.kernels.jax.onednn import calls
+from keras_convnext.kernels.jax.onednn.matmul import dense, matmul
+from keras_convnext.kernels.jax.onednn.support import is_supported
+from keras_convnext.kernels.reference import BlockParams, save_unscaled
 
 
-def norm_mlp(
-    inputs,
-    gamma,
-    beta,
-    kernel_1,
-    bias_1,
-    kernel_2,
-    bias_2,
-    scale,
-    epsilon: float,
-    training: bool = False,
-):
-    """Same arguments and result as `kernels.norm_mlp.reference`."""
-    dense = [cast(weight, inputs.dtype) for weight in (kernel_1, bias_1, kernel_2, bias_2)]
+def norm_mlp(inputs, params: BlockParams, epsilon: float, training: bool = False):
+    """Has the contract of `reference.norm_mlp`."""
+    params = params.map_dense(lambda weight: cast(weight, inputs.dtype))
+    operands = params.kernel_1, params.bias_1, params.kernel_2, params.bias_2
+    run: Callable = _norm_mlp if is_supported(inputs, *operands) else xla.norm_mlp
     rows = inputs.reshape(-1, inputs.shape[-1])
-    run: Callable = _norm_mlp if takes(inputs, *dense) else by_xla.norm_mlp
-    return run(rows, gamma, beta, *dense, scale, epsilon).reshape(inputs.shape)
+    return run(rows, params, epsilon).reshape(inputs.shape)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(8,))
-def _norm_mlp(rows, gamma, beta, kernel_1, bias_1, kernel_2, bias_2, scale, epsilon):
-    normed = layer_norm(rows, gamma, beta, epsilon)
-    hidden = matmul(normed, kernel_1, bias_1, gelu=True)
-    return scaled(matmul(hidden, kernel_2, bias_2), scale)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _norm_mlp(rows, params, epsilon):
+    normed = layer_norm(rows, params.gamma, params.beta, epsilon)
+    activated = calls.matmul(normed, params.kernel_1, params.bias_1, gelu=True)
+    return scaled(calls.matmul(activated, params.kernel_2, params.bias_2), params.scale)
 
 
-def _forward(rows, gamma, beta, kernel_1, bias_1, kernel_2, bias_2, scale, epsilon):
+def _forward(rows, params, epsilon):
     statistics = statistics_of(rows, epsilon)
-    hidden = dense(scale_and_shift(rows, statistics, gamma, beta), kernel_1, bias_1)
-    unscaled = dense(gelu(hidden), kernel_2, bias_2)
-    keeps = scale is not None and keeps_unscaled(rows.shape[0], kernel_2.shape[0])
-    weights = gamma, beta, kernel_1, bias_1, kernel_2, bias_2, scale
-    saved = rows, statistics, hidden, unscaled if keeps else None, weights
-    return scaled(unscaled, scale), saved
+    normed = scale_and_shift(rows, statistics, params.gamma, params.beta)
+    hidden = dense(normed, params.kernel_1, params.bias_1)
+    unscaled = dense(gelu(hidden), params.kernel_2, params.bias_2)
+    saves = params.scale is not None and save_unscaled(rows.shape[0], params.kernel_2.shape[0])
+    residuals = rows, statistics, hidden, unscaled if saves else None, params
+    return scaled(unscaled, params.scale), residuals
 
 
-def _backward(epsilon, saved, output_gradient):
-    rows, statistics, hidden, unscaled, weights = saved
-    gamma, beta, kernel_1, bias_1, kernel_2, bias_2, scale = weights
-    zero = zero_known_after(output_gradient)
+def _backward(epsilon, residuals, output_gradient):
+    rows, statistics, hidden, unscaled, params = residuals
+    zero = zero_depending_on(output_gradient)
     hidden += zero
-    scaled_gradient = scaled(output_gradient, scale)
-    activated_gradient = product(scaled_gradient, kernel_2, transpose_b=True)
+    scaled_gradient = scaled(output_gradient, params.scale)
+    activated_gradient = matmul(scaled_gradient, params.kernel_2, transpose_b=True)
     hidden_gradient = activated_gradient * gelu_derivative(hidden)
     if unscaled is not None:
-        kernel_2_gradient = product(gelu(hidden), scaled_gradient, transpose_a=True)
-        bias_2_gradient = sum_of_rows(scaled_gradient, bias_2.dtype)
-        products = output_gradient.astype(exact(scale)) * unscaled
-        of_second = kernel_2_gradient, bias_2_gradient, sum_of_rows(products, scale.dtype)
+        kernel_2_gradient = matmul(gelu(hidden), scaled_gradient, transpose_a=True)
+        bias_2_gradient = reduce_leading_axes(scaled_gradient, params.bias_2.dtype)
+        products = output_gradient.astype(accumulation_dtype(params.scale)) * unscaled
+        scale_gradient = reduce_leading_axes(products, params.scale.dtype)
     else:
-        along_kernel = product(gelu(hidden), output_gradient, transpose_a=True)
-        along_bias = sum_of_rows(output_gradient, exact(bias_2))
-        of_second = second_layers_gradients(along_kernel, along_bias, kernel_2, bias_2, scale)
+        kernel_2_gradient, bias_2_gradient, scale_gradient = second_layer_gradients(
+            matmul(gelu(hidden), output_gradient, transpose_a=True),
+            reduce_leading_axes(output_gradient, accumulation_dtype(params.bias_2)),
+            params,
+        )
     statistics += zero
-    normed = scale_and_shift(rows, statistics, gamma, beta)
-    normed_gradient = product(hidden_gradient, kernel_1, transpose_b=True)
-    return (
-        *layer_norm_gradients(rows, statistics, gamma, beta, normed_gradient),
-        product(normed, hidden_gradient, transpose_a=True),
-        sum_of_rows(hidden_gradient, bias_1.dtype),
-        *of_second,
+    normed = scale_and_shift(rows, statistics, params.gamma, params.beta)
+    normed_gradient = matmul(hidden_gradient, params.kernel_1, transpose_b=True)
+    rows_gradient, gamma_gradient, beta_gradient = layer_norm_gradients(
+        rows, statistics, params.gamma, params.beta, normed_gradient
+    )
+    return rows_gradient, BlockParams(
+        gamma_gradient,
+        beta_gradient,
+        matmul(normed, hidden_gradient, transpose_a=True),
+        reduce_leading_axes(hidden_gradient, params.bias_1.dtype),
+        kernel_2_gradient,
+        bias_2_gradient,
+        scale_gradient,
     )
 
 
