@@ -1,0 +1,28 @@
+"""`keras-convnext` for the tests of the documentation: the same command line, at toy size."""
+
+import sys
+
+from keras_convnext.cli import main
+
+SMALL = ["schedule.epochs=1", "schedule.warmup_epochs=0", "data.batch_size=16"]
+# Settings that cut a recipe down to seconds, by what its name contains.
+TOY_SETTINGS = {
+    "digits": [*SMALL, "model.depths=[1,1]", "model.dims=[8,16]", "data.test_fraction=0.9"],
+    "folder": [*SMALL, "model.depths=[1,1]", "model.dims=[8,16]", "data.image_size=32"],
+    "mine": [*SMALL, "model.depths=[1,1]", "model.dims=[8,16]", "data.image_size=32"],
+    "transfer": [*SMALL, "data.image_size=64", "export.saved_model=false"],
+}
+TOY_OPTIONS = {"benchmark": ["--rounds", "1", "--batch-size", "1", "--image-size", "32"]}
+
+
+if __name__ == "__main__":
+    command, *arguments = sys.argv[1:]
+    if command == "train":
+        for name, settings in TOY_SETTINGS.items():
+            if name in arguments[0]:
+                sys.argv += settings
+                break
+        else:
+            raise SystemExit(f"no toy settings for {arguments[0]}")
+    sys.argv += TOY_OPTIONS.get(command, [])
+    main()
