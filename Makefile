@@ -1,25 +1,27 @@
-# Everything is set up in .venv, from nothing but Python 3.11 or newer.
+# Every target creates .venv itself; it needs Python 3.11 or newer and nothing else.
 #
-#   make demo    train, evaluate, export and use a digit classifier, on TensorFlow
-#   make test    all tests, on TensorFlow, JAX and PyTorch
-#   make check   format, lint, types and the tests on one backend: before every commit
-#   make bench   the benchmarks whose results the README quotes
-#   make golden  refresh the golden texts in tests/golden; review the difference
+#   make demo        train, evaluate, export and use a digit classifier, on TensorFlow
+#   make test        all tests, on TensorFlow, JAX and PyTorch
+#   make check       format, lint, types and the tests on one backend: before every commit
+#   make docs        the documentation, into site/; any warning is an error
+#   make docs-serve  the documentation at http://localhost:8000, rebuilt while you write
+#   make bench       the benchmarks whose results the documentation shows
+#   make golden      refresh the golden texts in tests/golden; review the difference
 
 PYTHON ?= python3
 BACKENDS := tensorflow jax torch
 BACKEND ?= tensorflow
 BIN := .venv/bin
-# A process for each core; a file's tests stay in one, so that what they share is made once.
-PARALLEL := -n logical --dist loadfile --no-loadscope-reorder
-# Networks of the paper's table 1, or as near to them as keras.applications and timm have them, at
-# the sizes they are published for.
+# One process a core. The tests of a file share fixtures, so they stay in one process.
+PARALLEL := -n logical --dist loadfile --no-loadscope-reorder --durations=25
+# Networks of the paper's table 1, or the nearest ones in keras.applications and timm, at the sizes
+# they are published for.
 TABLE_1 := ResNet50 ResNet101 EfficientNetB4@380 EfficientNetV2S@384 timm:resnet50 \
     timm:regnety_040 timm:efficientnet_b4@380 timm:tf_efficientnetv2_s@384 \
     timm:deit_small_patch16_224 timm:swin_tiny_patch4_window7_224
 INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: demo test check lint bench golden clean
+.PHONY: demo test check lint docs docs-serve bench golden clean
 
 demo: .venv/demo.installed
 	KERAS_BACKEND=tensorflow $(BIN)/keras-convnext train recipes/quickstart/digits.yaml \
@@ -42,6 +44,12 @@ lint: .venv/test.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: .venv/docs.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-serve: .venv/docs.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
 bench: .venv/test.installed
 	@set -e; for backend in $(BACKENDS); do \
 	    $(BIN)/keras-convnext benchmark --backend $$backend --peer keras.applications \
@@ -62,12 +70,13 @@ bench: .venv/test.installed
 	$(BIN)/python benchmarks/deployed.py --save
 	$(BIN)/python benchmarks/digits.py --save
 	$(BIN)/python benchmarks/input.py --save
+	$(BIN)/python benchmarks/speed_chart.py
 
 golden: .venv/test.installed
 	UPDATE_GOLDEN=1 KERAS_BACKEND=$(BACKEND) $(BIN)/python -m pytest -m golden
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs site
 
 .venv/created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -78,6 +87,10 @@ clean:
 
 .venv/demo.installed: .venv/created pyproject.toml constraints.txt
 	$(INSTALL) '.[train]'
+	@touch $@
+
+.venv/docs.installed: .venv/created pyproject.toml constraints.txt
+	$(INSTALL) '.[docs]'
 	@touch $@
 
 .venv/test.installed: .venv/created pyproject.toml constraints.txt

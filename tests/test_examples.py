@@ -1,4 +1,4 @@
-"""Every example runs as its first lines say, in a process of its own."""
+"""Every example runs as its first lines say, in its own process; so do the notebooks."""
 
 import os
 import re
@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import keras
+import nbclient
+import nbformat
 import numpy as np
 import pytest
 from PIL import Image
@@ -32,13 +34,60 @@ def run(name, *arguments, cwd, epochs=1):
     return process.stdout
 
 
+def run_notebook(name, monkeypatch, cwd, **environment):
+    """Returns what a notebook prints and shows, after all of its cells have run."""
+    for key, value in environment.items():
+        monkeypatch.setenv(key, str(value))
+    notebook = nbformat.read(EXAMPLES / f"{name}.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells), "commit it without outputs"
+    nbclient.NotebookClient(notebook, resources={"metadata": {"path": str(cwd)}}).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    return "".join(o.get("text") or o.get("data", {}).get("text/plain", "") for o in outputs)
+
+
 def test_all_examples_are_tested():
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {
-        "feature_pyramid",
-        "fit",
-        "serve",
-        "transfer_learning",
+    files = {path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".ipynb")}
+    assert files == {
+        "feature_pyramid.py",
+        "fine_tune.ipynb",
+        "fit.py",
+        "predict.ipynb",
+        "serve.py",
+        "transfer_learning.py",
     }
+
+
+@pytest.fixture
+def small_checkpoint(tmp_path):
+    """A `.keras` file that stands for a published checkpoint in the notebooks."""
+    model = keras_convnext.ConvNeXt((1, 1, 1, 1), (8, 8, 8, 8), input_shape=(64, 64, 3), classes=6)
+    model.save(tmp_path / "small.keras")
+    return tmp_path / "small.keras"
+
+
+def test_the_notebook_that_predicts(small_checkpoint, tmp_path, monkeypatch):
+    shown = run_notebook("predict", monkeypatch, tmp_path, WEIGHTS=small_checkpoint)
+    assert shown.count("%") == 2 * 3
+    assert "P5 (2, 2, 2, 8)" in shown
+
+
+def test_the_notebook_that_fine_tunes(small_checkpoint, tmp_path, monkeypatch, write_images):
+    photos = {
+        f"{name}/{number}.png": value
+        for name, value in (("day", 220), ("night", 30))
+        for number in range(8)
+    }
+    write_images(tmp_path / "photos", photos, size=(40, 40))
+    shown = run_notebook(
+        *("fine_tune", monkeypatch, tmp_path),
+        WEIGHTS=small_checkpoint,
+        IMAGE_SIZE=64,
+        EPOCHS=2,
+    )
+    assert re.search(r"classifier alone: [\d.]+%", shown)
+    assert "Prediction(label='day'" in shown
+    tuned = keras.saving.load_model(tmp_path / "fine_tuned.keras")
+    assert tuned.output_shape == (None, 2)
 
 
 def test_fit_trains_and_saves(tmp_path):

@@ -12,7 +12,9 @@ TOY_SETTINGS = {
     "mine": [*SMALL, "model.depths=[1,1]", "model.dims=[8,16]", "data.image_size=32"],
     "transfer": [*SMALL, "data.image_size=64", "export.saved_model=false"],
 }
-TOY_OPTIONS = {"benchmark": ["--rounds", "1", "--batch-size", "1", "--image-size", "32"]}
+TOY_OPTIONS = {
+    "benchmark": ["--rounds=1", "--batch-size=1", "--image-size=32", "--task=forward"],
+}
 
 
 if __name__ == "__main__":
