@@ -74,7 +74,6 @@ def mypy(tmp_path_factory):
     return check
 
 
-@pytest.mark.xfail(reason="the constructors of the named networks have no annotations yet")
 def test_every_public_name_has_a_type(mypy):
     names = keras_convnext.__all__
     script = "import keras_convnext\n"
