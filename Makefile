@@ -65,7 +65,7 @@ bench: .venv/test.installed
 	    --peer timm --precision float32 --output benchmarks/results/speed/base
 	$(BIN)/keras-convnext benchmark --backend tensorflow --peer timm --precision float32 --task forward \
 	    $(TABLE_1:%=--compare %) --output benchmarks/results/speed/table_1
-	$(BIN)/python benchmarks/products.py --save
+	$(BIN)/python benchmarks/matmuls.py --save
 	$(BIN)/python benchmarks/start.py --save
 	$(BIN)/python benchmarks/deployed.py --save
 	$(BIN)/python benchmarks/digits.py --save

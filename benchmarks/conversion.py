@@ -2,27 +2,22 @@
 
     python benchmarks/conversion.py --save
 
-Writes a checkpoint of random values under timm's names, made by timm, as `.pth` and `.safetensors`,
-and runs `keras-convnext weights convert` on them, each time in a process of its own, whose peak
-resident memory is that of the whole process: Python, the libraries, and the pages of mapped files.
-The last line of output is one JSON document; `--save` also writes it to
+Writes a checkpoint with random values by timm's own code, as `.pth` and `.safetensors`, and runs
+`keras-convnext weights convert` on them. Each conversion runs in a new process, and the peak is
+the resident memory of the whole process: Python, the libraries, and the pages of mapped files. The
+last line of output is one JSON document; `--save` also writes it to
 `benchmarks/results/conversion.json`.
 """
 
-import argparse
-import json
 import os
 import subprocess
 import sys
 import tempfile
-from datetime import date
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import track
+from common import answer_of, make_parser, new_document, progress, publish
 from rich.table import Table
 
-RESULT = Path(__file__).parent / "results" / "conversion.json"
 CONVERSIONS = [
     ("model.safetensors", "out.pth", "official"),
     ("model.safetensors", "out.weights.h5", None),
@@ -41,7 +36,7 @@ tensors = timm.create_model("convnext_xlarge").state_dict()
 safetensors.torch.save_file(tensors, f"{sys.argv[1]}/model.safetensors")
 torch.save(tensors, f"{sys.argv[1]}/model.pth")
 """
-# Runs the command line in this process's only child, so that the peak is that child's.
+# Runs the command in its only child process, so that the peak is the child's.
 MEASURE = """
 import json, resource, subprocess, sys, time
 started = time.perf_counter()
@@ -52,9 +47,8 @@ print(json.dumps({"seconds": time.perf_counter() - started, "peak_bytes": peak})
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__, "conversion")
     parser.add_argument("--backend", default="tensorflow", help="for the files of Keras")
-    parser.add_argument("--save", action="store_true", help=f"write to {RESULT}")
     arguments = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as name:
@@ -63,40 +57,27 @@ def main() -> None:
         size = (folder / "model.safetensors").stat().st_size
         convert(folder / "model.safetensors", folder / "converted.keras", None, arguments.backend)
         rows = []
-        for source, output, format in track(CONVERSIONS, console=Console(stderr=True)):
+        for source, output, format in progress(CONVERSIONS, "Conversions"):
             measured = convert(folder / source, folder / output, format, arguments.backend)
             (folder / output).unlink()
             times = measured["peak_bytes"] / size
             rows.append(
                 {"from": source, "to": output, "format": format, **measured, "times": times}
             )
-    document = {
-        "benchmark": "conversion",
-        "date": date.today().isoformat(),
-        "backend": arguments.backend,
-        "file_bytes": size,
-        "conversions": rows,
-    }
-    show(document)
-    if arguments.save:
-        RESULT.write_text(json.dumps(document, indent=2) + "\n")
-    print(json.dumps(document))
+    document = new_document(
+        "conversion", backend=arguments.backend, file_bytes=size, conversions=rows
+    )
+    publish(document, tables(document), to_file=arguments.save)
 
 
 def convert(source: Path, output: Path, format: str | None, backend: str) -> dict:
     """Returns the seconds and the peak of one conversion."""
     command = [Path(sys.executable).with_name("keras-convnext"), "weights", "convert"]
     command += [source, output, *(["--format", format] if format else [])]
-    process = subprocess.run(
-        [sys.executable, "-c", MEASURE, *command],
-        env={**os.environ, "KERAS_BACKEND": backend},
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    return json.loads(process.stdout)
+    return answer_of(["-c", MEASURE, *command], {**os.environ, "KERAS_BACKEND": backend})
 
 
-def show(document: dict) -> None:
+def tables(document: dict) -> Table:
     table = Table("from", "to", "format", "seconds", "peak, times the file's size")
     for row in document["conversions"]:
         table.add_row(
@@ -106,7 +87,7 @@ def show(document: dict) -> None:
             f"{row['seconds']:.1f}",
             f"{row['times']:.2f}",
         )
-    Console(stderr=True).print(table)
+    return table
 
 
 if __name__ == "__main__":

@@ -2,22 +2,19 @@
 
     python benchmarks/deployed.py --save
 
-Ours is exported by this package, timm's network by the converters that PyTorch users take; it is
-handed normalised images, ours normalises them itself. Both are turned to integers with the same
-settings, by crops of scikit-learn's two photographs. Calls alternate, and medians are compared.
-Then the digits recipe is trained (some 4 minutes; or `--run DIRECTORY` of it) and the held-out
-digits are classified by every engine in every precision. The last line of output is one JSON
-document; `--save` also writes it to `benchmarks/results/deployed.json`.
+This package exports our network; the converters of PyTorch export timm's. timm's network takes
+normalized images, ours normalizes them itself. Both are quantized with the same settings and the
+same calibration images, crops of scikit-learn's two photographs. The calls alternate, and the
+medians are compared. Then the digits recipe is trained (about 4 minutes; or `--run DIRECTORY` of a
+finished run) and every engine classifies the held-out digits in every precision. The last line of
+output is one JSON document; `--save` also writes it to `benchmarks/results/deployed.json`.
 """
 
-import argparse
-import json
 import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -28,7 +25,8 @@ import onnx
 import onnxruntime
 import openvino
 import torch
-from rich.console import Console
+from common import DIGITS_RECIPE, ROOT, make_parser, new_document, publish
+from rich.console import Group
 from rich.table import Table
 from sklearn.datasets import load_sample_images
 
@@ -39,14 +37,12 @@ from keras_convnext.benchmark.torchvision_operations import make_torchvision_imp
 from keras_convnext.data.sources.load import load_splits
 from keras_convnext.runs.directory import RunDirectory
 from keras_convnext.runtime import describe_python
+from keras_convnext.serving import quantization
 from keras_convnext.serving.onnx_model import write_onnx
 from keras_convnext.serving.openvino_model import write_openvino
-from keras_convnext.serving.quantization import quantized
 
-RESULT = Path(__file__).parent / "results" / "deployed.json"
-RECIPE = Path(__file__).parent.parent / "recipes/quickstart/digits.yaml"
 SIZE = 224
-# The form of the exported file that an engine reads, and its suffix.
+# The export format that an engine reads, and its suffix.
 FORMS = {"ONNX Runtime": ("onnx", ".onnx"), "OpenVINO": ("openvino", ".xml")}
 CASES = (
     ("ONNX Runtime", "float32"),
@@ -60,30 +56,25 @@ PACKAGES += ("openvino", "nncf")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__, "deployed")
     parser.add_argument("--model", default="convnext_tiny")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--run", type=Path, help="a finished run of the digits recipe")
-    parser.add_argument("--save", action="store_true", help=f"write to {RESULT}")
     arguments = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
-        run = arguments.run or keras_convnext.train(RECIPE, folder / "run")[0].path
-        document = {
-            "benchmark": "deployed",
-            "date": date.today().isoformat(),
-            "machine": {**describe_machine(), **describe_python(PACKAGES)},
-            "model": arguments.model,
-            "image_size": SIZE,
-            "rounds": arguments.rounds,
-            "speed": speed(arguments.model, arguments.rounds, folder),
-            "digits": accuracy(run, folder),
-        }
-    show(document)
-    if arguments.save:
-        RESULT.write_text(json.dumps(document, indent=2) + "\n")
-    print(json.dumps(document))
+        run = arguments.run or keras_convnext.train(ROOT / DIGITS_RECIPE, folder / "run")[0].path
+        document = new_document(
+            "deployed",
+            machine={**describe_machine(), **describe_python(PACKAGES)},
+            model=arguments.model,
+            image_size=SIZE,
+            rounds=arguments.rounds,
+            speed=speed(arguments.model, arguments.rounds, folder),
+            digits=accuracy(run, folder),
+        )
+    publish(document, tables(document), to_file=arguments.save)
 
 
 def speed(name: str, rounds: int, folder: Path) -> list[dict]:
@@ -98,7 +89,7 @@ def speed(name: str, rounds: int, folder: Path) -> list[dict]:
                 who: runner(engine, precision, file_of(engine, precision, folder / who))
                 for who in ("ours", "timm")
             }
-            inputs = {"ours": images, "timm": as_timm_takes_them(images)}
+            inputs = {"ours": images, "timm": normalized(images)}
             medians = alternate(calls, inputs, rounds)
             per_image = {name: 1000 * value / batch_size for name, value in medians.items()}
             rows.append(
@@ -116,7 +107,7 @@ def speed(name: str, rounds: int, folder: Path) -> list[dict]:
 
 def file_of(engine: str, precision: str, folder: Path) -> Path:
     """Returns the file in `folder` that an engine reads to compute in a precision."""
-    stored = "int8" if precision == "int8" else "float32"  # bfloat16 is the engine's own choice
+    stored = "int8" if precision == "int8" else "float32"  # the engine chooses bfloat16 itself
     return folder / f"{stored}{FORMS[engine][1]}"
 
 
@@ -148,10 +139,12 @@ def export_timms(name: str, folder: Path) -> None:
         )
     converted.inputs[0].set_names({"images"})
     openvino.save_model(converted, folder / "float32.xml", compress_to_fp16=False)
-    calibration = as_timm_takes_them(photographs(30))
-    integers = quantized(onnx.load(folder / "float32.onnx"), "images", calibration)
+    calibration = normalized(photographs(30))
+    integers = quantization.quantized(onnx.load(folder / "float32.onnx"), "images", calibration)
     onnx.save(integers, folder / "int8.onnx")
-    openvino.save_model(quantized(converted, "images", calibration), folder / "int8.xml")
+    openvino.save_model(
+        quantization.quantized(converted, "images", calibration), folder / "int8.xml"
+    )
 
 
 def photographs(count: int) -> np.ndarray:
@@ -165,9 +158,10 @@ def photographs(count: int) -> np.ndarray:
     return np.stack(crops).astype("float32")
 
 
-def as_timm_takes_them(images: np.ndarray) -> np.ndarray:
-    normalized = (images / 255 - np.array(imagenet.MEAN)) / np.array(imagenet.STD)
-    return np.ascontiguousarray(normalized.transpose(0, 3, 1, 2), "float32")
+def normalized(images: np.ndarray) -> np.ndarray:
+    """Returns images as timm's networks take them: normalized, with the channels first."""
+    values = (images / 255 - np.array(imagenet.MEAN)) / np.array(imagenet.STD)
+    return np.ascontiguousarray(values.transpose(0, 3, 1, 2), "float32")
 
 
 def runner(engine: str, precision: str, path: Path) -> Callable[[np.ndarray], np.ndarray]:
@@ -175,7 +169,7 @@ def runner(engine: str, precision: str, path: Path) -> Callable[[np.ndarray], np
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
         return lambda images: session.run(None, {name: images})[0]
-    # What int8 leaves, OpenVINO may compute in bfloat16, as by default where the processor can.
+    # The layers that are not int8 run in bfloat16, OpenVINO's default if the CPU supports it.
     hint = "f32" if precision == "float32" else "bf16"
     core = openvino.Core()
     compiled = core.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": hint})
@@ -183,7 +177,7 @@ def runner(engine: str, precision: str, path: Path) -> Callable[[np.ndarray], np
 
 
 def alternate(calls: dict, inputs: dict, rounds: int) -> dict[str, float]:
-    """Returns the medians of the seconds of every call, after two that are not counted."""
+    """Returns the median seconds of every call, after two warm-up rounds."""
     seconds = {name: [] for name in calls}
     for number in range(rounds + 2):
         for name, call in calls.items():
@@ -220,7 +214,7 @@ def figures(engine, precision, probabilities, expected, labels) -> dict:
     }
 
 
-def show(document: dict) -> None:
+def tables(document: dict) -> Group:
     table = Table("engine", "precision", title="Milliseconds an image")
     for title in ("batch", "ours", "timm", "timm / ours"):
         table.add_column(title, justify="right")
@@ -233,7 +227,7 @@ def show(document: dict) -> None:
         digits.add_column(title, justify="right")
     for row in document["digits"]:
         digits.add_row(*map(str, row.values()))
-    Console(stderr=True).print(table, digits)
+    return Group(table, digits)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,12 @@
 
     python benchmarks/digits.py --save
 
-Runs `keras-convnext train recipes/quickstart/digits.yaml` once for each backend and seed, each run
-in a process of its own. The accuracy is that of the last epoch's weights on the 360 digits held
-out; no choice was made by looking at them. The last line of output is one JSON document; `--save`
+Runs `keras-convnext train recipes/quickstart/digits.yaml` once for each backend and seed, each in
+a new process. The accuracy is that of the last epoch's weights on the 360 digits held out, which
+played no part in choosing the settings. The last line of output is one JSON document; `--save`
 also writes it to `benchmarks/results/digits.json`.
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -16,55 +15,42 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
-from pathlib import Path
 
 import scipy.stats
-from rich.console import Console
-from rich.progress import track
+from common import DIGITS_RECIPE, ROOT, make_parser, new_document, progress, publish
 from rich.table import Table
 
 from keras_convnext.runs.directory import RunDirectory
 
-ROOT = Path(__file__).parent.parent
-RECIPE = ROOT / "recipes" / "quickstart" / "digits.yaml"
-RESULT = Path(__file__).parent / "results" / "digits.json"
-
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__, "digits")
     parser.add_argument("--backends", nargs="+", default=["tensorflow", "jax", "torch"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; they share the cores")
-    parser.add_argument("--save", action="store_true", help=f"write to {RESULT}")
     arguments = parser.parse_args()
 
     pairs = [(backend, seed) for backend in arguments.backends for seed in arguments.seeds]
     with ThreadPoolExecutor(arguments.jobs) as pool:
         finished = pool.map(lambda pair: train(*pair), pairs)
-        console = Console(stderr=True)
-        runs = list(track(finished, description="Runs", total=len(pairs), console=console))
-    document = {
-        "benchmark": "digits",
-        "date": date.today().isoformat(),
-        "runs_at_a_time": arguments.jobs,
-        "backends": {
+        runs = list(progress(finished, "Runs", len(pairs)))
+    document = new_document(
+        "digits",
+        runs_at_a_time=arguments.jobs,
+        backends={
             backend: summarize([run for run in runs if run["backend"] == backend])
             for backend in arguments.backends
         },
-        "runs": runs,
-    }
-    show(document)
-    if arguments.save:
-        RESULT.write_text(json.dumps(document, indent=2) + "\n")
-    print(json.dumps(document))
+        runs=runs,
+    )
+    publish(document, tables(document), to_file=arguments.save)
 
 
 def train(backend: str, seed: int) -> dict:
-    """Returns what one run reached, and how long its training took."""
+    """Returns the evaluation, training time and environment of one run."""
     with tempfile.TemporaryDirectory() as directory:
         command = [
-            *(sys.executable, "-m", "keras_convnext", "train", str(RECIPE)),
+            *(sys.executable, "-m", "keras_convnext", "train", DIGITS_RECIPE),
             *(f"runtime.seed={seed}", "export.saved_model=false", "--run-dir", directory),
         ]
         environment = {**os.environ, "KERAS_BACKEND": backend}
@@ -83,8 +69,8 @@ def summarize(runs: list[dict]) -> dict:
     """Returns the mean accuracy with its 95 % interval, and the longest training of a backend."""
     accuracies = [run["top_1"] for run in runs]
     mean = statistics.mean(accuracies)
-    # Student's t over the seeds. The 360 images are the same for all, so it tells how far another
-    # set of seeds may be away, and not how other digits would be read.
+    # Student's t over the seeds. All runs share the 360 images, so the interval covers other seeds,
+    # and not other digits.
     reach = scipy.stats.t.ppf(0.975, len(runs) - 1) * scipy.stats.sem(accuracies)
     return {
         "mean_top_1": mean,
@@ -94,7 +80,7 @@ def summarize(runs: list[dict]) -> dict:
     }
 
 
-def show(document: dict) -> None:
+def tables(document: dict) -> Table:
     table = Table("backend", "mean top-1", "95 % interval", "lowest", "longest training")
     for backend, figures in document["backends"].items():
         table.add_row(
@@ -104,7 +90,7 @@ def show(document: dict) -> None:
             f"{figures['lowest_top_1']:.2%}",
             f"{figures['longest_training_seconds']:.0f} s",
         )
-    Console().print(table)
+    return table
 
 
 if __name__ == "__main__":

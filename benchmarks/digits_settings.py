@@ -3,14 +3,13 @@
     python benchmarks/digits_settings.py --jobs 2 --save
 
 The 360 digits that the recipe holds out are never read. The 1,437 training images are divided into
-four folds; networks are trained on three of them and evaluated on the one left out. Six settings
-take two values each, in eight combinations in which each value of a setting meets each value of any
-other equally often (a fractional factorial design), so that the effect of every setting is seen in
-all trainings. The last line of output is one JSON document; `--save` also writes it to
+four folds; networks are trained on three of them and evaluated on the fourth. Six settings take
+two values each. Eight combinations form a fractional factorial design: each value of a setting
+meets each value of any other equally often, so every run contributes to the effect of every
+setting. The last line of output is one JSON document; `--save` also writes it to
 `benchmarks/results/digits_settings.json`.
 """
 
-import argparse
 import itertools
 import json
 import os
@@ -19,22 +18,17 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
 from pathlib import Path
 
+from common import DIGITS_RECIPE, ROOT, make_parser, new_document, progress, publish
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from sklearn.model_selection import StratifiedKFold
 
 from keras_convnext.data.sources.load import digits
 
-ROOT = Path(__file__).parent.parent
-RECIPE = ROOT / "recipes" / "quickstart" / "digits.yaml"
-RESULT = Path(__file__).parent / "results" / "digits_settings.json"
 FOLDS = 4
-# Each setting's two values. Those of the last three follow from two of the first three.
+# The two values of each setting. Those of FOLLOWING are given by two settings of FREE.
 FREE = {
     "optimizer.layer_decay": ("null", "0.95"),
     "augment.random_erasing": ("0.0", "0.1"),
@@ -48,30 +42,21 @@ FOLLOWING = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__, "digits_settings")
     parser.add_argument("--backend", default="jax")
     parser.add_argument("--folds", type=int, default=1, help=f"how many of the {FOLDS} are run")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; they share the cores")
-    parser.add_argument("--save", action="store_true", help=f"write to {RESULT}")
     arguments = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(arguments.jobs) as pool:
         folds = write_folds(Path(directory))[: arguments.folds]
         pairs = list(itertools.product(combinations(), folds))
         finished = pool.map(lambda pair: train(arguments.backend, *pair), pairs)
-        console = Console(stderr=True)
-        runs = list(track(finished, "Runs", total=len(pairs), console=console))
-    document = {
-        "benchmark": "digits_settings",
-        "date": date.today().isoformat(),
-        "backend": arguments.backend,
-        "effects": effects(runs),
-        "runs": runs,
-    }
-    show(document)
-    if arguments.save:
-        RESULT.write_text(json.dumps(document, indent=2) + "\n")
-    print(json.dumps(document))
+        runs = list(progress(finished, "Runs", len(pairs)))
+    document = new_document(
+        "digits_settings", backend=arguments.backend, effects=effects(runs), runs=runs
+    )
+    publish(document, tables(document), to_file=arguments.save)
 
 
 def combinations() -> list[dict[str, str]]:
@@ -100,10 +85,10 @@ def write_folds(directory: Path) -> list[Path]:
 
 
 def train(backend: str, settings: dict[str, str], fold: Path) -> dict:
-    """Returns the mistakes that a training makes on its fold, with and without the EMA."""
+    """Returns the mistakes of one training on the held-out fold, with and without the EMA."""
     with tempfile.TemporaryDirectory() as directory:
         command = [
-            *(sys.executable, "-m", "keras_convnext", "train", str(RECIPE)),
+            *(sys.executable, "-m", "keras_convnext", "train", DIGITS_RECIPE),
             *("data.source=folder", f"data.path={fold}", "export.saved_model=false"),
             *(f"{key}={value}" for key, value in settings.items()),
             *("--run-dir", f"{directory}/run"),
@@ -137,12 +122,12 @@ def effects(runs: list[dict]) -> dict:
     }
 
 
-def show(document: dict) -> None:
+def tables(document: dict) -> Table:
     table = Table("setting", "value", "mean mistakes", "with the EMA")
     for key, values in document["effects"].items():
         for value, means in values.items():
             table.add_row(key, value, f"{means['mistakes']:.2f}", f"{means['ema_mistakes']:.2f}")
-    Console().print(table)
+    return table
 
 
 if __name__ == "__main__":

@@ -2,26 +2,22 @@
 
     python benchmarks/folder_index.py --save
 
-Writes an index of 14 million names that are made up, in 21,841 classes, and looks some up; and
-makes 100,000 empty files in 1,000 folders and lists them. Each is done in a process of its own,
-whose resident memory before and at its peak are given. Mapped pages count, but are the system's:
-processes share them, and it takes them back where memory is short.
-The last line of output is one JSON document; `--save` also writes it to
-`benchmarks/results/folder_index.json`.
+Writes an index of 14 million generated names in 21,841 classes and looks some of them up; and
+creates 100,000 empty files in 1,000 folders and lists them. Each measurement runs in a new process
+and reports its resident memory before and at the peak. Mapped pages count, although processes
+share them and the system reclaims them when memory is short. The last line of output is one JSON
+document; `--save` also writes it to `benchmarks/results/folder_index.json`.
 """
 
 import argparse
 import json
 import resource
-import subprocess
-import sys
 import tempfile
 import time
-from datetime import date
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
+from common import answer_of, make_parser, new_document, publish
 
 from keras_convnext import imagenet
 from keras_convnext.data.sources.folder_index import (
@@ -31,31 +27,23 @@ from keras_convnext.data.sources.folder_index import (
     write_index,
 )
 
-RESULT = Path(__file__).parent / "results" / "folder_index.json"
 FILES = 14_000_000
 LOOK_UPS = 100_000
 TREE = (1_000, 100)  # folders, and files in each
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--save", action="store_true", help=f"write to {RESULT}")
+    parser = make_parser(__doc__, "folder_index")
     parser.add_argument("--only", choices=MEASUREMENTS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.only:
         with tempfile.TemporaryDirectory() as name:
             print(json.dumps(MEASUREMENTS[arguments.only](Path(name))))
         return
-    document = {"benchmark": "folder_index", "date": date.today().isoformat()}
+    document = new_document("folder_index")
     for name in MEASUREMENTS:
-        process = subprocess.run(
-            [sys.executable, __file__, "--only", name], stdout=subprocess.PIPE, check=True
-        )
-        document[name] = json.loads(process.stdout)
-    Console(stderr=True).print(document)
-    if arguments.save:
-        RESULT.write_text(json.dumps(document, indent=2) + "\n")
-    print(json.dumps(document))
+        document[name] = answer_of([__file__, "--only", name])
+    publish(document, document, to_file=arguments.save)
 
 
 def made_up(directory: Path) -> dict:
@@ -99,7 +87,7 @@ def on_disk(directory: Path) -> dict:
         path.mkdir(parents=True)
         for file in range(files):
             (path / f"n{folder:08}_{file}.JPEG").touch()
-    time.sleep(3)  # until the folders' times can be trusted
+    time.sleep(3)  # until the modification times of the folders are old enough to be trusted
     before, started = peak(), time.perf_counter()
     index = current_index(directory / "index", directory / "images")
     listed = time.perf_counter() - started
@@ -117,7 +105,7 @@ def on_disk(directory: Path) -> dict:
 
 
 def peak() -> int:
-    """Returns the greatest resident memory of this process until now, in bytes."""
+    """Returns the peak resident memory of this process until now, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

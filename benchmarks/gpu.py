@@ -2,35 +2,34 @@
 
     python benchmarks/gpu.py --save
 
-Tiny and Base at 224 pixels in batches of 256, forward and train step, each network in a process of
-its own, one after the other, since several do not fit into one GPU's memory. timm's run with
-channels last and autocast. Beside images per second there is the share of the GPU's own speed: of
-the matrix products a second that PyTorch reaches on large square ones, measured at the start.
-Needs `pip install 'keras-convnext[jax,torch]' timm` with the GPU builds of JAX and PyTorch.
+Tiny and Base at 224 pixels in batches of 256, forward and train step. The networks run one after
+the other, each in a new process, since several do not fit into one GPU's memory. timm runs with
+channels last and autocast. Besides images per second, the table shows the share of the GPU's
+matrix multiplication speed, which PyTorch measures on large square matrices at the start. Needs
+`pip install 'keras-convnext[jax,torch]' timm` with the GPU builds of JAX and PyTorch.
 
-What does not fit into `--minutes` is left out, and said. The last line of output is one JSON
-document; `--save` also writes it to `benchmarks/results/gpu.json`, after every network.
+After `--minutes` no further network is started, and the output names those left out. The last line
+of output is one JSON document; `--save` also writes it to `benchmarks/results/gpu.json`, after
+every network.
 """
 
-import argparse
 import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-from rich.console import Console
+from common import make_parser, new_document, publish, save
+from rich.console import Console, Group
 from rich.table import Table
 
+from keras_convnext.benchmark.candidates import TIMM, TIMM_COMPILED, candidates
 from keras_convnext.benchmark.comparison import compare, label_of
-from keras_convnext.benchmark.contenders import TIMM, TIMM_COMPILED, contenders
 from keras_convnext.catalog.architectures import VARIANTS
 
-RESULT = Path(__file__).parent / "results" / "gpu.json"
 MODELS = ("convnext_tiny", "convnext_base")
-# A train step computes about twice as much backward as forward.
+# The backward pass costs about twice as much as the forward pass.
 WORK = {"forward": 1, "train": 3}
-# Runs in a process of its own, so that nothing stays in the GPU's memory.
+# Runs in a new process, so that nothing stays in the GPU's memory.
 SPEED_LIMITS = """
 import json, sys, time, torch
 device, side = sys.argv[1], int(sys.argv[2])
@@ -57,39 +56,39 @@ print(json.dumps({
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__, "gpu")
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--backends", nargs="+", default=["jax", "torch"])
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--minutes", type=float, default=8, help="start nothing after these")
+    parser.add_argument("--minutes", type=float, default=8, help="start no network after these")
     parser.add_argument("--cpu", action="store_true", help="try the script where there is no GPU")
-    parser.add_argument("--save", action="store_true", help=f"write to {RESULT}")
     arguments = parser.parse_args()
 
     started = time.monotonic()
-    document = {"benchmark": "gpu", "limits": speed_limits(arguments.cpu), "networks": []}
+    document = new_document("gpu", limits=speed_limits(arguments.cpu), networks=[])
     left_out = []
     for model in arguments.models:
-        for contender in contenders(model, arguments.backends, ["bfloat16"], [TIMM, TIMM_COMPILED]):
+        for candidate in candidates(model, arguments.backends, ["bfloat16"], [TIMM, TIMM_COMPILED]):
             if time.monotonic() - started > 60 * arguments.minutes:
-                left_out.append(f"{model}: {contender.label}")
+                left_out.append(f"{model}: {candidate.label}")
                 continue
-            one = compare([contender], arguments.batch_size, arguments.image_size, arguments.rounds)
+            one = compare([candidate], arguments.batch_size, arguments.image_size, arguments.rounds)
             (row,) = one.pop("results")
             document |= one | {"benchmark": "gpu"}
             document["networks"].append(with_share(row, model, document))
             if arguments.save:
-                RESULT.write_text(json.dumps(document, indent=2) + "\n")
-    show(document)
+                save(document)
     if left_out:
-        Console().print(f"Left out after {arguments.minutes:g} minutes: {'; '.join(left_out)}.")
-    print(json.dumps(document))
+        Console(stderr=True).print(
+            f"Left out after {arguments.minutes:g} minutes: {'; '.join(left_out)}."
+        )
+    publish(document, tables(document), to_file=arguments.save)
 
 
 def speed_limits(cpu: bool) -> dict[str, float]:
-    """Returns how many matrix products and copies the GPU does in a second."""
+    """Returns the GPU's speed of matrix multiplication and of copying."""
     device, side = ("cpu", "512") if cpu else ("cuda", "8192")
     command = [sys.executable, "-c", SPEED_LIMITS, device, side]
     process = subprocess.run(command, capture_output=True, text=True)
@@ -99,7 +98,7 @@ def speed_limits(cpu: bool) -> dict[str, float]:
 
 
 def with_share(row: dict, model: str, document: dict) -> dict:
-    """Returns a row with the share of the matrix products that could be done in its time."""
+    """Adds to a row the share of the GPU's matrix multiplication speed that it reaches."""
     # The published multiply-adds are for 224 pixels and grow with the area.
     multiply_adds = VARIANTS[model].gmacs_224 * 1e9 * (document["image_size"] / 224) ** 2
     shares = {
@@ -109,7 +108,7 @@ def with_share(row: dict, model: str, document: dict) -> dict:
     return {**row, "share_of_matrix_products": shares}
 
 
-def show(document: dict) -> None:
+def tables(document: dict) -> Group:
     table = Table("network", "forward", "share", "train step", "share", "memory", "first calls")
     for row in document["networks"]:
         cells = []
@@ -121,7 +120,7 @@ def show(document: dict) -> None:
         cells.append("" if memory is None else f"{memory:,.0f} MiB")
         table.add_row(label_of(row), *cells, f"{first:.0f} s")
     limits = document["limits"]
-    Console().print(
+    return Group(
         f"{limits['teraflops']:.0f} TFLOP/s in bfloat16, "
         f"{limits['terabytes_per_second']:.1f} TB/s copied",
         table,

@@ -2,41 +2,38 @@
 
     python benchmarks/input.py --save
 
-Both read the same JPEG files, of 500x375 pixels like most of ImageNet's, cut out of scikit-learn's
-two photographs, and give batches for training at 224 pixels. The rows are the paper's augmentation;
-decoding, cropping, resizing and mirroring alone; and KerasCV's policy here beside the paper's by
-timm, which has no other. timm runs in a process of its own, and waits while tf.data runs, as does
-tf.data while timm runs: they take turns, so that a slow spell of the machine hits both. Every turn
-starts anew and does not count its first batches. The table gives the medians of the rounds; what
-counts is the ratio, the median of each round's. The last line of output is one JSON document;
-`--save` also writes it to `benchmarks/results/input.json`.
+Both read the same JPEG files of 500x375 pixels, the size of most ImageNet images, cropped from
+scikit-learn's two photographs, and produce training batches at 224 pixels. The rows are: the
+paper's augmentation; decoding, cropping, resizing and flipping only; and KerasCV's policy here
+against the paper's by timm. timm runs in a process of its own. The two take turns and one waits
+while the other runs, so a slow phase of the machine affects both. Every turn starts a new iterator
+and does not count its first batches. The table shows medians of the rounds, and the median of
+their ratios. The last line of output is one JSON document; `--save` also writes it to
+`benchmarks/results/input.json`.
 """
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable
-from datetime import date
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from common import make_parser, new_document, progress, publish
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
-RESULT = Path(__file__).parent / "results" / "input.json"
+from keras_convnext.benchmark.machine import describe_machine
+
 SIZE, BATCH, CLASSES, WORKERS = 224, 64, 1000, 2
 JPEG_WIDTH, JPEG_HEIGHT, JPEG_QUALITY = 500, 375, 90
 PLAIN = "decode, crop, resize, flip"
-# The settings of `augment` in a recipe here, and what timm's loader is asked for beside it.
+# The `augment` section of a recipe, and the settings of timm's loader to compare it with.
 ROWS = {
     "paper": ({"policy": "paper"}, "paper"),
     PLAIN: ({"policy": "none", "label_smoothing": 0.0}, PLAIN),
@@ -49,13 +46,12 @@ TIMM = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__, "input")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--batches", type=int, default=12, help="counted in each turn")
     parser.add_argument("--warm-up", type=int, default=6, help="batches not counted in each turn")
     parser.add_argument("--files", type=int, default=512)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
-    parser.add_argument("--save", action="store_true", help=f"write to {RESULT}")
     parser.add_argument("--peer", metavar="FOLDER", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peer:
@@ -65,36 +61,32 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_photographs(Path(folder), arguments.files)
         rates = measure(folder, arguments)
-    document = {
-        "benchmark": "input",
-        "date": date.today().isoformat(),
-        "image_size": SIZE,
-        "batch_size": BATCH,
-        "jpeg_size": [JPEG_WIDTH, JPEG_HEIGHT],
-        "timm_workers": WORKERS,
-        "rounds": arguments.rounds,
-        "images_a_turn": arguments.batches * BATCH,
-        "images_per_second": {
+    document = new_document(
+        "input",
+        machine=describe_machine(),
+        image_size=SIZE,
+        batch_size=BATCH,
+        jpeg_size=[JPEG_WIDTH, JPEG_HEIGHT],
+        timm_workers=WORKERS,
+        rounds=arguments.rounds,
+        images_a_turn=arguments.batches * BATCH,
+        images_per_second={
             row: {side: statistics.median(of_side) for side, of_side in sides.items()}
             for row, sides in rates.items()
         },
-        "ratio": {
+        ratio={
             row: statistics.median(
                 ours / timms for ours, timms in zip(sides["ours"], sides["timm"], strict=True)
             )
             for row, sides in rates.items()
         },
-        "images_per_second_of_every_round": rates,
-        **environment(),
-    }
-    show(document)
-    if arguments.save:
-        RESULT.write_text(json.dumps(document, indent=2) + "\n")
-    print(json.dumps(document))
+        images_per_second_of_every_round=rates,
+    )
+    publish(document, tables(document), to_file=arguments.save)
 
 
 def write_photographs(folder: Path, count: int) -> None:
-    """Writes JPEGs of parts of two photographs into ten classes, as ImageNet has them: 4:2:0."""
+    """Writes crops of two photographs into ten classes, as JPEGs with 4:2:0 like ImageNet's."""
     from sklearn.datasets import load_sample_images
 
     photographs = [Image.fromarray(image) for image in load_sample_images().images]
@@ -123,7 +115,7 @@ def measure(folder: str, arguments: argparse.Namespace) -> dict[str, dict[str, l
     }
     with timms_process(folder, arguments) as timm:
         turns = [(turn, row) for turn in range(arguments.rounds) for row in arguments.rows]
-        for _, row in track(turns, description="Turns", console=Console(stderr=True)):
+        for _, row in progress(turns, "Turns"):
             print(ROWS[row][1], file=timm.stdin, flush=True)
             rates[row]["timm"].append(float(timm.stdout.readline()))
             rates[row]["ours"].append(rate(datasets[row], arguments.warm_up, arguments.batches))
@@ -132,7 +124,7 @@ def measure(folder: str, arguments: argparse.Namespace) -> dict[str, dict[str, l
 
 
 def rate(batches: Iterable, warm_up: int, counted: int) -> float:
-    """Returns the images per second of one turn, in batches after those to warm up."""
+    """Returns the images per second of one turn, after its warm-up batches."""
     batches = iter(batches)
     for _ in islice(batches, warm_up):
         pass
@@ -160,10 +152,10 @@ def our_datasets(folder: str, arguments: argparse.Namespace) -> dict:
 
 
 def timms_process(folder: str, arguments: argparse.Namespace) -> subprocess.Popen:
-    """Starts a process that answers each name of a recipe with the images per second."""
+    """Starts a process that reads names of `TIMM` and answers with images per second."""
     command = [sys.executable, __file__, "--peer", folder]
     command += ["--warm-up", str(arguments.warm_up), "--batches", str(arguments.batches)]
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}  # or idle threads would spin
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}  # idle threads do not spin
     return subprocess.Popen(
         command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -176,7 +168,7 @@ def answer_for_timm(folder: str, warm_up: int, counted: int) -> None:
 
 
 class TimmsBatches:
-    """The batches of timm's loader, mixed if the recipe mixes; its workers outlive a turn."""
+    """The batches of timm's loader, with Mixup for "paper"; its workers live for all turns."""
 
     def __init__(self, folder: str, name: str, batches: int):
         from keras_convnext.benchmark.torchvision_operations import make_torchvision_importable
@@ -186,7 +178,7 @@ class TimmsBatches:
 
         dataset = ImageDataset(folder)
         samples = dataset.reader.samples
-        # As many batches as one turn takes, so that the workers rest when it is over.
+        # As many batches as one turn needs, so that the workers are idle afterwards.
         dataset.reader.samples = (samples * (1 + batches * BATCH // len(samples)))[
             : batches * BATCH
         ]
@@ -208,33 +200,12 @@ class TimmsBatches:
             yield self.mix(images, labels)
 
 
-def environment() -> dict:
-    from importlib.metadata import version
-
-    from keras_convnext import runtime
-
-    described = runtime.describe()
-    others = {name: version(name) for name in ("timm", "torchvision", "pillow")}
-    return {
-        **described,
-        "processor": processor(),
-        "packages": {**described["packages"], **others},
-    }
-
-
-def processor() -> str:
-    listed = Path("/proc/cpuinfo")  # Linux, where `platform` does not know the model
-    lines = listed.read_text().splitlines() if listed.exists() else []
-    models = [line.split(": ")[1] for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor()
-
-
-def show(document: dict) -> None:
+def tables(document: dict) -> Table:
     table = Table("", "keras_convnext", f"timm, {WORKERS} workers", "ratio")
     for row, ratio in document["ratio"].items():
         rates = [document["images_per_second"][row][side] for side in ("ours", "timm")]
         table.add_row(row, *(f"{value:.0f} images/s" for value in rates), f"{ratio:.2f}")
-    Console(stderr=True).print(table)
+    return table
 
 
 if __name__ == "__main__":

@@ -2,34 +2,29 @@
 
     python benchmarks/weight_parity.py --save
 
-For each size, the other project's network gets random weights that are large enough to matter, and
-is saved by that project's own code; the file is loaded here, and both see the same two images of
-64x64 pixels. The tests do this at toy size for every format; here are the true sizes, once on each
-backend. timm has no isotropic networks; transformers' becomes one by leaving out the LayerNorm of
-its stem. The last line of output is one JSON document; `--save` also writes it to
+For each size, the other project's network gets random weights of realistic magnitude and is saved
+by that project's own code. The file is loaded here, and both networks see the same two images of
+64x64 pixels. The tests do this at toy size for every format; this script does it at full size on
+each backend. timm has no isotropic networks; transformers' network becomes one without the
+LayerNorm of its stem. The last line of output is one JSON document; `--save` also writes it to
 `benchmarks/results/weight_parity.json`.
 """
 
-import argparse
-import json
 import os
 import subprocess
 import sys
 import tempfile
-from datetime import date
-from pathlib import Path
 
+from common import make_parser, new_document, publish
 from rich.console import Console
 from rich.table import Table
 
-RESULT = Path(__file__).parent / "results" / "weight_parity.json"
 BACKENDS = ("tensorflow", "jax", "torch")
 SIZE = 64
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--save", action="store_true", help=f"write to {RESULT}")
+    parser = make_parser(__doc__, "weight_parity")
     parser.add_argument("--one", nargs=3, metavar=("PROJECT", "MODEL", "FOLDER"))
     arguments = parser.parse_args()
     if arguments.one:
@@ -47,17 +42,9 @@ def main() -> None:
                 run("--one", project, name, folder)
                 errors = {backend: compare(name, folder, backend) for backend in BACKENDS}
             rows.append({"model": name, "written_by": project, "relative_error": errors})
-            show(rows[-1:])
-    document = {
-        "benchmark": "weight_parity",
-        "date": date.today().isoformat(),
-        "image_size": SIZE,
-        "rows": rows,
-    }
-    show(rows)
-    if arguments.save:
-        RESULT.write_text(json.dumps(document, indent=2) + "\n")
-    print(json.dumps(document))
+            Console(stderr=True).print(tables(rows[-1:]))
+    document = new_document("weight_parity", image_size=SIZE, rows=rows)
+    publish(document, tables(rows), to_file=arguments.save)
 
 
 def run(*arguments: str) -> None:
@@ -87,7 +74,7 @@ def write_reference(project: str, name: str, folder: str) -> None:
         save_tensors(network.state_dict(), f"{folder}/model.safetensors")
     elif variant.stem_norm:
         network.save_pretrained(folder)
-    else:  # by the official names, which transformers does not have for it
+    else:  # by the official names, since transformers has no isotropic networks
         torch.save({"model": official_isotropic(network)}, f"{folder}/pytorch_model.bin")
     images = images.permute(0, 2, 3, 1).contiguous().numpy()
     save_file({"images": images, "logits": logits.numpy()}, f"{folder}/expected.safetensors")
@@ -129,7 +116,7 @@ def randomize(network) -> None:
                 weight.copy_(noise / weight[0].numel() ** 0.5)
             elif name.endswith(("gamma", "layer_scale_parameter")):
                 weight.copy_(0.3 + 0.1 * noise)
-            else:  # biases, and scale and offset of LayerNorm: around what they start at
+            else:  # biases, and scale and offset of LayerNorm: around their initial values
                 weight.add_(0.2 * noise)
 
 
@@ -182,12 +169,12 @@ def compare(name: str, folder: str, backend: str) -> float:
     return float(process.stdout.split()[-1])
 
 
-def show(rows: list[dict]) -> None:
+def tables(rows: list[dict]) -> Table:
     table = Table("network", "written by", *BACKENDS)
     for row in rows:
         errors = [f"{row['relative_error'][backend]:.1e}" for backend in BACKENDS]
         table.add_row(row["model"], row["written_by"], *errors)
-    Console(stderr=True).print(table)
+    return table
 
 
 if __name__ == "__main__":

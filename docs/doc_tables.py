@@ -259,7 +259,7 @@ def table_1() -> str:
 
 def matmuls() -> str:
     """Returns the speed of ConvNeXt-Tiny's matrix multiplications alone."""
-    document = result(_first_of("matmuls", "products"))
+    document = result("matmuls")
     rows = [
         (
             f"{BACKENDS[row['backend']]}, {row['precision']}",
@@ -270,10 +270,6 @@ def matmuls() -> str:
         for row in document["results"]
     ]
     return table(("", "GFLOP/s", "forward, images/s", "train step, images/s"), rows)
-
-
-def _first_of(*names: str) -> str:
-    return next(name for name in names if (RESULTS / f"{name}.json").exists())
 
 
 def start() -> str:

@@ -256,14 +256,14 @@ def benchmark(
         refuse_missing({"matplotlib": "matplotlib, which draws the chart,"}, "train")
     from keras_convnext.benchmark.comparison import TASKS
     from keras_convnext.benchmark.comparison import compare as time_side_by_side
-    from keras_convnext.benchmark.contenders import PRECISIONS, contenders, others
+    from keras_convnext.benchmark.candidates import PRECISIONS, candidates, extra_candidates
 
     for one in task or ():
         _one_of("--task", one, TASKS)
     backends, precisions = backend or [default_backend()], precision or list(PRECISIONS)
     everyone = [
-        *contenders(model, backends, precisions, peer),
-        *others(compare or [], backends, precisions),
+        *candidates(model, backends, precisions, peer),
+        *extra_candidates(compare or [], backends, precisions),
     ]
     document = time_side_by_side(everyone, batch_size, image_size, rounds, task or TASKS)
     from keras_convnext.benchmark.report import ratio_table, speed_table, write_report

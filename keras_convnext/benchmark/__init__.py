@@ -1,6 +1,6 @@
-"""How fast networks are on this machine, side by side: ours, Keras's, timm's, Hugging Face's.
+"""Compares the speed of networks on this machine: ours, Keras's, timm's and Hugging Face's.
 
-`contenders` says what is compared, `networks` makes one ready in this process, `worker` is the
-process that holds it, `comparison` starts the workers and times them in turn, and `report` shows
-the figures.
+`candidates` names the networks to compare, `networks` builds one in the current process, `worker`
+runs that process, `comparison` starts the workers and times them in turn, and `report` shows the
+results.
 """

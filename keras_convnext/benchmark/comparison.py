@@ -1,4 +1,4 @@
-"""A comparison: every contender in a process of its own, timed in turn."""
+"""Times candidates in turn, each in its own process."""
 
 import contextlib
 import itertools
@@ -8,7 +8,7 @@ from datetime import date
 
 from rich.progress import Progress
 
-from keras_convnext.benchmark.contenders import OURS, PRECISIONS, Contender
+from keras_convnext.benchmark.candidates import OURS, PRECISIONS, Candidate
 from keras_convnext.benchmark.machine import describe_machine
 from keras_convnext.benchmark.worker import Worker
 from keras_convnext.console import console
@@ -17,39 +17,39 @@ TASKS = ("forward", "train")
 
 
 def compare(
-    contenders: Sequence[Contender],
+    candidates: Sequence[Candidate],
     batch_size: int = 8,
     image_size: int = 224,
     rounds: int = 7,
     tasks: Sequence[str] = TASKS,
 ) -> dict:
-    """Times networks side by side, so that a slow spell of the machine hits all of them.
+    """Times networks in turn, so that a slow phase of the machine affects all of them.
 
-    In every round each contender takes one call of each task, one after the other. Contenders of
-    one precision are compared at a time, since all of these are in memory at once.
+    In every round each candidate runs each task once. All candidates of one precision are in memory
+    at the same time; the precisions are compared one after the other.
 
     Args:
-        contenders: Who takes part.
+        candidates: The networks to compare.
         batch_size: Images a call. Defaults to 8.
-        image_size: Their height and width in pixels, where a contender has none of its own.
-            Defaults to 224.
-        rounds: Calls of each task that are counted. Defaults to 7.
+        image_size: Height and width of the images in pixels, for candidates without a size of their
+            own. Defaults to 224.
+        rounds: Measured calls of each task. Defaults to 7.
         tasks: Some of `"forward"` and `"train"`. Defaults to both.
 
     Returns:
-        A document for JSON: the settings, the machine, and under `results` a row for each
-        contender with `seconds` and `first_call_seconds` for each task, `images_per_second` by
-        their median, `build_seconds` and, if it trained, `train_memory_mib`.
+        A document for JSON: the settings, the machine, and `results` with a row for each candidate:
+        `seconds` and `first_call_seconds` for each task, `images_per_second` from their median,
+        `build_seconds` and, if it trained, `train_memory_mib`.
 
     Raises:
         UserError: If a project lacks a network.
-        RuntimeError: If a process failed; the message holds what it printed.
+        RuntimeError: If a process failed; the message contains its output.
     """
     results: list[dict] = []
     with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task("", total=len(contenders) * (1 + rounds))
+        bar = progress.add_task("", total=len(candidates) * (1 + rounds))
         for precision in PRECISIONS:
-            group = [one for one in contenders if one.precision == precision]
+            group = [one for one in candidates if one.precision == precision]
             with contextlib.ExitStack() as stack:
                 workers = [
                     stack.enter_context(
@@ -70,11 +70,11 @@ def compare(
 
 
 def _measure(workers, batch_size, rounds, tasks, progress, bar):
-    """Returns a row for each worker, all of which hold their networks at once."""
+    """Returns a row for each worker; all of them hold their networks at the same time."""
     rows = []
     for worker in workers:
-        progress.update(bar, description=f"{worker.contender.label}: first calls")
-        rows.append({**vars(worker.contender), **worker.prepare()})
+        progress.update(bar, description=f"{worker.candidate.label}: first calls")
+        rows.append({**vars(worker.candidate), **worker.prepare()})
         progress.advance(bar)
     progress.update(bar, description="rounds")
     seconds = _time_in_turn(workers, rounds, tasks, lambda: progress.advance(bar))
@@ -99,12 +99,12 @@ def _time_in_turn(workers, rounds, tasks, advance):
 
 
 def ratios(document: dict) -> list[dict]:
-    """Returns how many times faster our network is than every other of the same precision.
+    """Returns how many times faster our network is than every peer of the same precision.
 
-    Each ratio is the median of the ratios of the rounds, in which both ran one after the other.
+    Each ratio is the median over the rounds, in which both ran one after the other.
 
     Args:
-        document: What `compare` returns.
+        document: The result of `compare`.
 
     Returns:
         A row for each pair, with the labels `ours` and `peer`, the `precision`, a ratio for each
@@ -127,6 +127,6 @@ def ratios(document: dict) -> list[dict]:
 
 
 def label_of(row: dict) -> str:
-    """Returns what a reader calls a row's contender."""
-    size = row.get("image_size")  # which older reports do not have
-    return Contender(row["project"], row["network"], row["backend"], row["precision"], size).label
+    """Returns the label of a row's candidate."""
+    size = row.get("image_size")  # missing in older reports
+    return Candidate(row["project"], row["network"], row["backend"], row["precision"], size).label

@@ -1,4 +1,4 @@
-"""What a timing depends on besides the code: the machine, the versions and settings."""
+"""Describes what a measurement depends on besides the code: machine, versions and settings."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ PACKAGES = (
     "transformers",
     "numpy",
 )
-# Environment variables by which the same code runs faster or slower.
+# Environment variables that change the speed of the same code.
 SETTINGS = (
     "GLIBC_TUNABLES",
     "KERAS_CONVNEXT_KERNELS",
@@ -30,14 +30,14 @@ SETTINGS = (
 
 
 def describe_machine() -> dict[str, object]:
-    """Returns the processor, how many are to be used, the GPUs, versions, and settings made."""
+    """Returns the processor, the number of usable cores, the GPUs, versions and settings."""
     settings = {name: os.environ[name] for name in SETTINGS if name in os.environ}
     hardware = {"processor": _processor(), "gpus": _gpus()}
     return {**hardware, **describe_python(PACKAGES), "environment": settings}
 
 
 def _processor() -> str:
-    """Returns the processor's name with those of its extensions that matrix products use."""
+    """Returns the processor's name and its extensions for matrix multiplication."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The figures of a comparison, as tables for the terminal and as a picture."""
+"""The results of a comparison as tables for the terminal and as a chart."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ TITLES = {"forward": "forward", "train": "train step"}
 
 
 def speed_table(document: dict) -> Table:
-    """Returns a row for each contender: images/s, ms an image, memory, time of the first calls."""
+    """Returns a table with a row for each candidate: speed, memory, time of the first calls."""
     tasks = _tasks(document)
     table = Table("network", "precision", title=_settings(document))
     table.add_column("parameters", justify="right")
@@ -41,7 +41,7 @@ def speed_table(document: dict) -> Table:
 
 
 def ratio_table(document: dict) -> Table:
-    """Returns a row for each of ours and each peer: how many times faster, and smaller, ours is."""
+    """Returns a table with the ratios of speed and memory for each pair of ours and a peer."""
     tasks = _tasks(document)
     table = Table("ours", "against", "precision", title="times as fast as")
     for task in tasks:
@@ -58,17 +58,17 @@ def ratio_table(document: dict) -> Table:
 
 
 def write_report(document: dict, folder: Path) -> None:
-    """Writes `benchmark.json` and `benchmark.png` into a folder, which is made if need be."""
+    """Writes `benchmark.json` and `benchmark.png` into a folder, and creates the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "benchmark.json").write_text(json.dumps(document, indent=2) + "\n")
     write_chart(document, folder / "benchmark.png")
 
 
 def write_chart(document: dict, path: str | Path) -> None:
-    """Writes a picture of the images per second as bars, a panel for each task.
+    """Draws the images per second as a bar chart with a panel for each task.
 
     Args:
-        document: What `compare` returns.
+        document: The result of `compare`.
         path: A `.png` file.
 
     Raises:
@@ -100,7 +100,7 @@ def write_chart(document: dict, path: str | Path) -> None:
     panels[0].set_yticks(np.arange(len(labels)) + middle, labels, parse_math=False)
     panels[0].invert_yaxis()
     if len(precisions) > 1:
-        # Below the panels: within one it would lie on a figure.
+        # Below the panels: inside one it would cover a bar.
         handles, names = panels[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=8)
     figure.savefig(path, dpi=120)

@@ -1,21 +1,21 @@
-"""Makes torchvision importable where its compiled part cannot be loaded."""
+"""Makes torchvision importable if its compiled part cannot be loaded."""
 
 from importlib.util import find_spec
 
 import torch
 
-# PyTorch forgets operations when the library that declared them is gone.
+# PyTorch removes operations together with the library object that declared them.
 _declared: list[torch.library.Library] = []
-# What torchvision's Python part registers with PyTorch while it is imported.
+# The operations that torchvision's Python part extends while it is imported.
 REGISTERED = ("nms", "qnms")
 
 
 def make_torchvision_importable() -> None:
-    """Declares the operations torchvision lacks, unless it can be imported or is not there.
+    """Declares missing operations of torchvision, if it is installed and cannot be imported.
 
-    timm needs torchvision and transformers tries it, though their networks use none of it. Beside
-    PyTorch's CPU build from PyPI its compiled part cannot be loaded, and its Python part fails at
-    two operations that were to come from there.
+    timm imports torchvision and transformers tries to, though their ConvNeXt does not use it. With
+    PyTorch's CPU build from PyPI, its compiled part cannot be loaded, and the import fails at two
+    operations that this part would declare.
     """
     if find_spec("torchvision") is None:
         return

@@ -1,7 +1,7 @@
-"""A process that holds one network, and times its calls whenever it is told to.
+"""A process that holds one network and times its calls on request.
 
-Every contender has a process of its own, so that none is disturbed by another's threads, memory or
-settings, and its memory can be told. Both ends speak JSON, a document a line.
+Every candidate runs in its own process, so the threads, memory and settings of another do not
+disturb it, and its memory can be measured. Both ends exchange JSON documents, one a line.
 """
 
 import contextlib
@@ -16,30 +16,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, cast
 
-from keras_convnext.benchmark.contenders import Contender
+from keras_convnext.benchmark.candidates import Candidate
 from keras_convnext.errors import UserError
 
 MEBIBYTE = 2**20
 
 
 class Worker:
-    """The caller's end: starts the process, and asks it.
-
-    Used in a `with` statement, at whose end the process ends.
+    """The caller's end: a context manager that starts the process and ends it.
 
     Args:
-        contender: What the process shall hold.
+        candidate: The network that the process holds.
         batch_size: Images a call.
-        image_size: Their height and width in pixels.
-        tasks: What it will be asked to do, of `"forward"` and `"train"`.
+        image_size: Height and width of the images in pixels.
+        tasks: The tasks to time: `"forward"`, `"train"` or both.
     """
 
     def __init__(
-        self, contender: Contender, batch_size: int, image_size: int, tasks: Sequence[str]
+        self, candidate: Candidate, batch_size: int, image_size: int, tasks: Sequence[str]
     ) -> None:
-        self.contender = contender
+        self.candidate = candidate
         self._settings = {
-            "contender": dataclasses.asdict(contender),
+            "candidate": dataclasses.asdict(candidate),
             "batch_size": batch_size,
             "image_size": image_size,
             "tasks": list(tasks),
@@ -52,7 +50,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env={**os.environ, "KERAS_BACKEND": self.contender.backend},
+            env={**os.environ, "KERAS_BACKEND": self.candidate.backend},
             text=True,
         )
         self._questions = cast(IO[str], self._process.stdin)
@@ -67,10 +65,10 @@ class Worker:
         self._errors.close()
 
     def prepare(self) -> dict:
-        """Builds the network and calls it for the first times.
+        """Builds the network and runs its first calls.
 
         Returns:
-            Its `parameters`, `build_seconds`, and of each task the `first_call_seconds`.
+            `parameters`, `build_seconds`, and `first_call_seconds` of each task.
 
         Raises:
             UserError: If there is no such network.
@@ -79,14 +77,14 @@ class Worker:
         return self._ask(self._settings)
 
     def time(self, task: str) -> float:
-        """Returns the seconds that one call of a task takes, `"forward"` or `"train"`."""
+        """Returns the seconds of one call of a task, `"forward"` or `"train"`."""
         return self._ask({"time": task})
 
     def train_memory(self) -> float | None:
-        """Returns the most memory held during a train step, in MiB.
+        """Returns the peak memory of a train step in MiB.
 
-        On a processor it is what the process holds beyond what it held before the network was
-        built; on a GPU, what the framework allocated there. `None` where it cannot be told.
+        On a CPU it is the growth of the process since before the network was built; on a GPU, the
+        memory that the framework allocated there. `None` if it cannot be measured.
         """
         return self._ask({"memory": "train"})
 
@@ -101,7 +99,7 @@ class Worker:
             self._process.wait()
             self._errors.seek(0)
             raise RuntimeError(
-                f"The process of {self.contender.label} failed:\n"
+                f"The process of {self.candidate.label} failed:\n"
                 f"{self._errors.read().decode(errors='replace')}"
             )
         value = json.loads(answer)
@@ -111,16 +109,16 @@ class Worker:
 
 
 def _answer_all(questions, answer) -> None:
-    """The process: builds what the first question describes, then answers the others."""
+    """Runs in the process: builds the network of the first question, then answers the others."""
     from keras_convnext.benchmark.networks import import_project, make_network
 
     settings = json.loads(next(questions))
-    contender, tasks = Contender(**settings.pop("contender")), settings.pop("tasks")
-    import_project(contender.project)
+    candidate, tasks = Candidate(**settings.pop("candidate")), settings.pop("tasks")
+    import_project(candidate.project)
     before = _resident()
     started = time.perf_counter()
     try:
-        network = make_network(contender, **settings)
+        network = make_network(candidate, **settings)
     except UserError as error:
         answer({"refused": str(error)})
         return
@@ -142,7 +140,7 @@ def _answer_all(questions, answer) -> None:
 
 
 def _first_calls(call) -> float:
-    """Returns the seconds of the first call; a second one settles what is set up later."""
+    """Returns the seconds of the first call; a second call completes any later set-up."""
     seconds = _seconds(call)
     call()
     return seconds
@@ -162,11 +160,11 @@ def _peak_memory(call, before: int | None) -> float | None:
         return torch.cuda.max_memory_allocated() / MEBIBYTE
     jax = sys.modules.get("jax")
     if jax is not None and jax.default_backend() == "gpu":
-        call()  # JAX keeps the peak since the process began, which the train step made
+        call()  # JAX reports the peak since the start, which the train step reached
         return jax.devices()[0].memory_stats()["peak_bytes_in_use"] / MEBIBYTE
     if before is None:
         return None
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     call()
     return (_status("VmHWM") - before) / MEBIBYTE
 
@@ -176,13 +174,13 @@ def _resident() -> int | None:
 
 
 def _status(name: str) -> int:
-    """Returns one of Linux's figures of this process's memory, in bytes."""
+    """Returns an entry of /proc/self/status in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 def _main() -> None:
-    # What frameworks print must not come between the answers.
+    # The frameworks print to standard output too, which must not mix with the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 

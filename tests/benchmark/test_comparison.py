@@ -3,8 +3,8 @@
 import keras
 import pytest
 
+from keras_convnext.benchmark.candidates import Candidate
 from keras_convnext.benchmark.comparison import compare, ratios
-from keras_convnext.benchmark.contenders import Contender
 from keras_convnext.benchmark.machine import SETTINGS, describe_machine
 from keras_convnext.catalog.architectures import VARIANTS
 from keras_convnext.errors import UserError
@@ -13,8 +13,8 @@ from keras_convnext.errors import UserError
 @pytest.fixture(scope="module")
 def document():
     """Ours on this backend beside timm's."""
-    ours = Contender("keras_convnext", "convnext_tiny", keras.backend.backend(), "bfloat16")
-    peer = Contender("timm", "convnext_tiny", "torch", "bfloat16")
+    ours = Candidate("keras_convnext", "convnext_tiny", keras.backend.backend(), "bfloat16")
+    peer = Candidate("timm", "convnext_tiny", "torch", "bfloat16")
     return compare([ours, peer], batch_size=2, image_size=32, rounds=2)
 
 
@@ -92,13 +92,13 @@ def test_ratios_compare_rounds_of_one_precision():
     ],
 )
 def test_a_network_that_is_not_there_is_refused(project, network, message):
-    contender = Contender(project, network, "torch", "float32")
+    candidate = Candidate(project, network, "torch", "float32")
     with pytest.raises(UserError, match=message):
-        compare([contender], batch_size=1, image_size=32, rounds=1)
+        compare([candidate], batch_size=1, image_size=32, rounds=1)
 
 
 @pytest.mark.backend_free
 def test_what_a_failed_process_printed_is_shown():
-    contender = Contender("keras_convnext", "convnext_tiny", "no_backend", "float32")
+    candidate = Candidate("keras_convnext", "convnext_tiny", "no_backend", "float32")
     with pytest.raises(RuntimeError, match=r"on no_backend failed:\n(.*\n)*.*no_backend"):
-        compare([contender], batch_size=1, image_size=32, rounds=1)
+        compare([candidate], batch_size=1, image_size=32, rounds=1)

@@ -1,12 +1,12 @@
-"""How fast ConvNeXt could be on this processor if it were nothing but its products of matrices.
+"""An upper bound for ConvNeXt's speed on this CPU: its matrix multiplications alone.
 
-    python benchmarks/products.py --save
+    python benchmarks/matmuls.py --save
 
-Times every product of a forward pass, of the dense layers, the stem and the downsampling, by
-TensorFlow, JAX and PyTorch, each in a process of its own, and by the call that our kernels make
-where one of them makes one. From the sums follow the images per second that a forward pass with
-these products cannot exceed; a train step takes three products for each of them. The last line of
-output is one JSON document; `--save` also writes it to `benchmarks/results/products.json`.
+Times every matrix multiplication of a forward pass (dense layers, stem, downsampling) in
+TensorFlow, JAX and PyTorch, each in a new process, with the call that our kernels use. The sum
+gives the images per second that a forward pass cannot exceed; a train step has three
+multiplications for each of them. The last line of output is one JSON document; `--save` also
+writes it to `benchmarks/results/matmuls.json`.
 """
 
 import argparse
@@ -14,27 +14,21 @@ import itertools
 import json
 import os
 import statistics
-import subprocess
-import sys
 import time
-from datetime import date
-from pathlib import Path
 
-from rich.console import Console
-from rich.progress import track
+from common import answer_of, make_parser, new_document, progress, publish
 from rich.table import Table
 
-from keras_convnext.benchmark.contenders import PRECISIONS
+from keras_convnext.benchmark.candidates import PRECISIONS
 from keras_convnext.benchmark.machine import describe_machine
 from keras_convnext.catalog.architectures import VARIANTS
 from keras_convnext.runtime import BACKENDS
 
-RESULT = Path(__file__).parent / "results" / "products.json"
 CALLS = 9
 
 
-def products(model: str, batch_size: int, image_size: int) -> dict[tuple[int, int, int], int]:
-    """Returns how often each product of `(rows, inner, columns)` is in a forward pass."""
+def matmuls(model: str, batch_size: int, image_size: int) -> dict[tuple[int, int, int], int]:
+    """Returns the multiplications `(rows, inner, columns)` of a forward pass with their counts."""
     variant = VARIANTS[model]
     side, counts = image_size // variant.patch_size, {}
     inner = 3 * variant.patch_size**2
@@ -46,8 +40,8 @@ def products(model: str, batch_size: int, image_size: int) -> dict[tuple[int, in
     return counts
 
 
-def product_of(backend: str):
-    """Returns a function that multiplies two matrices and waits, and one that makes a matrix."""
+def matmul_of(backend: str):
+    """Returns a function that multiplies two matrices and waits, and one that creates a matrix."""
     if backend == "torch":
         import torch
 
@@ -72,10 +66,10 @@ def product_of(backend: str):
 
 
 def time_all(backend: str, precision: str, model: str, batch_size: int, image_size: int) -> list:
-    """Returns a row for each product: its sizes, how often it is taken, and its seconds."""
-    multiply, ones = product_of(backend)
+    """Returns a row for each multiplication: its sizes, its count, and its seconds."""
+    multiply, ones = matmul_of(backend)
     rows = []
-    for (height, inner, width), count in products(model, batch_size, image_size).items():
+    for (height, inner, width), count in matmuls(model, batch_size, image_size).items():
         a, b = ones((height, inner), precision), ones((inner, width), precision)
         seconds = []
         for _ in range(CALLS + 2):
@@ -87,11 +81,10 @@ def time_all(backend: str, precision: str, model: str, batch_size: int, image_si
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__, "matmuls")
     parser.add_argument("--model", default="convnext_tiny", choices=VARIANTS)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--save", action="store_true", help=f"write to {RESULT}")
     parser.add_argument("--time", nargs=2, metavar=("BACKEND", "PRECISION"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     settings = arguments.model, arguments.batch_size, arguments.image_size
@@ -100,35 +93,27 @@ def main() -> None:
         return
 
     pairs = list(itertools.product(BACKENDS, PRECISIONS))
-    bar = track(pairs, "Products", console=Console(stderr=True))
+    bar = progress(pairs, "Matrix multiplications")
     results = [measure(backend, precision, settings) for backend, precision in bar]
-    document = {
-        "benchmark": "products",
-        "date": date.today().isoformat(),
-        "model": arguments.model,
-        "batch_size": arguments.batch_size,
-        "image_size": arguments.image_size,
-        "machine": describe_machine(),
-        "results": results,
-    }
-    show(document)
-    if arguments.save:
-        RESULT.write_text(json.dumps(document, indent=2) + "\n")
-    print(json.dumps(document))
+    document = new_document(
+        "matmuls",
+        model=arguments.model,
+        batch_size=arguments.batch_size,
+        image_size=arguments.image_size,
+        machine=describe_machine(),
+        results=results,
+    )
+    publish(document, tables(document), to_file=arguments.save)
 
 
 def measure(backend: str, precision: str, settings: tuple) -> dict:
-    """Times the products in a process of the backend, and adds them up."""
+    """Times the multiplications in a process of the backend, and sums them."""
     names = ("--model", "--batch-size", "--image-size")
     options = [str(x) for pair in zip(names, settings, strict=True) for x in pair]
-    process = subprocess.run(
-        [sys.executable, __file__, "--time", backend, precision, *options],
-        env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
+    rows = answer_of(
+        [__file__, "--time", backend, precision, *options],
+        {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
-    rows = json.loads(process.stdout.splitlines()[-1])
     seconds = sum(count * one for *_, count, one in rows)
     operations = sum(2 * m * k * n * count for m, k, n, count, _ in rows)
     return {
@@ -139,17 +124,17 @@ def measure(backend: str, precision: str, settings: tuple) -> dict:
             "forward": settings[1] / seconds,
             "train": settings[1] / (3 * seconds),
         },
-        "products": rows,
+        "matmuls": rows,
     }
 
 
-def show(document: dict) -> None:
+def tables(document: dict) -> Table:
     table = Table("backend", "precision", "GFLOP/s", "forward, images/s", "train step, images/s")
     for row in document["results"]:
         rates = row["images_per_second"].values()
         cells = (f"{row['gigaflops']:.0f}", *(f"{rate:.1f}" for rate in rates))
         table.add_row(row["backend"], row["precision"], *cells)
-    Console().print(table)
+    return table
 
 
 if __name__ == "__main__":

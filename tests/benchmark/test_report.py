@@ -47,7 +47,7 @@ def printed(table):
     return capture.get()
 
 
-def test_the_table_has_a_row_for_each_contender(document):
+def test_the_table_has_a_row_for_each_candidate(document):
     text = printed(speed_table(document))
     assert "224x224, batch 8" in text and "2 x P" in text
     line = next(line for line in text.splitlines() if "timm" in line)

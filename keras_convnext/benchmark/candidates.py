@@ -1,4 +1,4 @@
-"""What takes part in a comparison, told by names alone, before any backend is imported."""
+"""The networks that a comparison measures, by name. Importing this module imports no backend."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
-class Contender:
-    """One network of one project, as it is measured.
+class Candidate:
+    """One network of one project, with its backend and precision.
 
     Attributes:
         project: `"keras_convnext"` or one of `PEERS`.
-        network: Its name there, such as `"ConvNeXtTiny"`.
-        backend: The Keras backend, or `"torch"` where Keras has no part.
-        precision: `"float32"` or `"bfloat16"`, in which the weights stay float32: Keras's
-            `mixed_bfloat16`, PyTorch's autocast.
+        network: Its name in that project, such as `"ConvNeXtTiny"`.
+        backend: The Keras backend, or `"torch"` for projects without Keras.
+        precision: `"float32"`, or `"bfloat16"` with float32 weights: Keras's `mixed_bfloat16`,
+            PyTorch's autocast.
         image_size: Height and width of its images in pixels; `None` for the comparison's.
     """
 
@@ -38,65 +38,66 @@ class Contender:
 
     @property
     def label(self) -> str:
-        """What a reader calls it."""
+        """Name for tables and charts."""
         size = f" at {self.image_size}" if self.image_size else ""
         return f"{self.project} {self.network}{size} on {self.backend}"
 
 
-def contenders(
+def candidates(
     model: str, backends: Sequence[str], precisions: Sequence[str], peers: Sequence[str] | None
-) -> list[Contender]:
+) -> list[Candidate]:
     """Returns a model of ours and its peers, on every backend and in every precision.
 
     Args:
         model: Name of one of our networks, such as `"convnext_tiny"`.
         backends: Keras backends.
         precisions: Some of `PRECISIONS`.
-        peers: Some of `PEERS`, or `None` for `keras.applications` and timm or, where that is not
-            installed, transformers; each as far as it has this network.
+        peers: Some of `PEERS`; or `None` for `keras.applications` and timm (transformers if timm is
+            not installed), each only if it has this network.
 
     Raises:
-        UserError: If a name is unknown, or a peer that was asked for lacks the network.
-        MissingPackage: If what was asked for is not installed.
+        UserError: If a name is unknown, or a requested peer lacks the network.
+        MissingPackage: If a requested package is not installed.
     """
     name = get_variant(model).name
-    _refuse_unknown("backend", backends, BACKENDS)
-    _refuse_unknown("precision", precisions, PRECISIONS)
+    _check_known("backend", backends, BACKENDS)
+    _check_known("precision", precisions, PRECISIONS)
     for backend in backends:
         if find_spec(backend) is None:
             raise MissingPackage(f"The backend {backend!r}", backend)
     if peers is None:
         chosen = [peer for peer in _default_peers() if _name_at(peer, name)]
     else:
-        _refuse_unknown("peer", peers, PEERS)
+        _check_known("peer", peers, PEERS)
         chosen = list(peers)
     everyone = []
     for precision in precisions:
-        everyone += [Contender(OURS, name, backend, precision) for backend in backends]
+        everyone += [Candidate(OURS, name, backend, precision) for backend in backends]
         for peer in chosen:
             theirs = _name_at(peer, name)
             if theirs is None:
                 raise UserError(f"{peer} has no {name}. Leave out --peer {peer!r}.")
             on = backends if peer == KERAS_APPLICATIONS else ["torch"]
             _require_package(peer)
-            everyone += [Contender(peer, theirs, backend, precision) for backend in on]
+            everyone += [Candidate(peer, theirs, backend, precision) for backend in on]
     return everyone
 
 
-def others(
+def extra_candidates(
     names: Sequence[str], backends: Sequence[str], precisions: Sequence[str]
-) -> list[Contender]:
-    """Returns networks of other kinds, to stand beside ConvNeXt.
+) -> list[Candidate]:
+    """Returns networks of other kinds to compare with ConvNeXt.
 
     Args:
-        names: Such as `"EfficientNetV2S"`, of `keras.applications`, or `"timm:regnety_016"`. What
-            follows an `@` is the images' height and width in pixels: `"EfficientNetB4@380"`.
-        backends: Keras backends, for those of `keras.applications`.
+        names: A network of `keras.applications`, such as `"EfficientNetV2S"`, or of timm, such as
+            `"timm:regnety_016"`; optionally with `@` and the height and width of the images in
+            pixels: `"EfficientNetB4@380"`.
+        backends: Keras backends, for networks of `keras.applications`.
         precisions: Some of `PRECISIONS`.
 
     Raises:
-        UserError: If a name is of another project, or a size is none; or if timm is asked for and
-            not installed.
+        UserError: If a name belongs to another project, a size is not a positive number, or timm is
+            requested and not installed.
     """
     everyone = []
     for precision in precisions:
@@ -105,12 +106,12 @@ def others(
             if project == TIMM:
                 _require_package(TIMM)
             on = ["torch"] if project == TIMM else backends
-            everyone += [Contender(project, network, backend, precision, size) for backend in on]
+            everyone += [Candidate(project, network, backend, precision, size) for backend in on]
     return everyone
 
 
 def _parts_of(name: str) -> tuple[str, str, int | None]:
-    """Returns the project, its network and the size of the images that a name asks for."""
+    """Returns the project, the network and the image size that a name stands for."""
     network, at, size = name.partition("@")
     project, colon, network = network.rpartition(":")
     if colon and project != TIMM:
@@ -132,7 +133,7 @@ def _default_peers() -> list[str]:
 
 
 def _name_at(peer: str, name: str) -> str | None:
-    """Returns what a peer calls a network of ours; `None` if it has none like it."""
+    """Returns a peer's name for one of our networks; `None` if it lacks the network."""
     if name.startswith("convnext_isotropic_"):
         return None
     if peer != KERAS_APPLICATIONS:
@@ -150,7 +151,7 @@ def _require_package(peer: str) -> None:
             raise UserError(f"{peer} needs {needed}, which is not installed: pip install {needed}.")
 
 
-def _refuse_unknown(kind: str, names: Sequence[str], known: Sequence[str]) -> None:
+def _check_known(kind: str, names: Sequence[str], known: Sequence[str]) -> None:
     for name in names:
         if name not in known:
             raise UserError(
