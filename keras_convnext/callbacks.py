@@ -1,4 +1,4 @@
-"""What is seen and kept of a running `model.fit`. Each callback can be used alone."""
+"""Callbacks for `model.fit`: logs, the EMA of the weights, and a progress bar."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ from keras_convnext.metric_values import greater_is_better, plain, short
 
 
 class LearningRateLog(keras.callbacks.Callback):
-    """Adds the learning rate to every epoch's logs, which Keras leaves out for a schedule.
+    """Adds the learning rate to the logs of every epoch; Keras omits that of a schedule.
 
     Place it before the callbacks that read the logs.
     """
@@ -36,18 +36,18 @@ class LearningRateLog(keras.callbacks.Callback):
 
 
 class MetricsLog(keras.callbacks.Callback):
-    """Writes every epoch's metrics as one line of JSON, the epoch counted from 1.
+    """Writes the metrics of every epoch as one line of JSON, with epochs counted from 1.
 
-    A line is on the disk when the epoch has ended, whole or not at all. A metric of several
-    numbers, such as `keras.metrics.F1Score()`, becomes a list; text stays text.
+    Lines are appended atomically, at the end of each epoch. A metric of several numbers, such as
+    `keras.metrics.F1Score()`, becomes a list. Text stays text.
 
     Args:
         path: File to write.
-        append: Whether what it holds stays, and its seconds are counted on, when a run is gone on
-            with. Defaults to `False`: it is replaced when training begins.
+        append: Whether to keep the file's lines and continue its seconds, as when a run is resumed.
+            Defaults to `False`, which replaces the file when training begins.
 
     Raises:
-        OSError: If it cannot be written.
+        OSError: If the file cannot be written.
 
     Example:
         >>> model.fit(images, labels, callbacks=[keras_convnext.callbacks.MetricsLog("log.jsonl")])
@@ -71,32 +71,32 @@ class MetricsLog(keras.callbacks.Callback):
         files.append(self.path, f"{json.dumps(row)}\n".encode())
 
 
-class AverageEvaluation(keras.callbacks.Callback):
-    """Evaluates the moving average of the weights after every epoch, and keeps its best state.
+class EMAEvaluation(keras.callbacks.Callback):
+    """Evaluates the EMA (exponential moving average) of the weights after every epoch.
 
-    Its metrics are added to the logs as `val_ema_loss` and so on. Meanwhile the average stands in
-    for the weights; training goes on with the weights themselves. Place it before the callbacks
-    that read the logs.
+    It adds the metrics to the logs as `val_ema_loss` and so on, and can save the model with the
+    best EMA. The model has the EMA as its weights only during the evaluation. Place it before the
+    callbacks that read the logs.
 
     Args:
         validation_data: Batches of images and labels, as for `model.evaluate`.
-        best_path: The `.keras` file for the average of the epoch with the best `monitor`. Defaults
-            to `None`, which keeps none.
-        monitor: The metric that says which epoch is the best, as it is called in the logs. Defaults
-            to `"val_ema_accuracy"`.
-        mode: `"max"` if greater values are better, `"min"` if smaller ones are, or `"auto"`, which
-            follows from the name. Defaults to `"auto"`.
+        best_path: The `.keras` file for the model of the epoch with the best `monitor`, with the
+            EMA as its weights. Defaults to `None`, which saves none.
+        monitor: The metric to compare epochs by, under its name in the logs. Defaults to
+            `"val_ema_accuracy"`.
+        mode: `"max"` if greater values are better, `"min"` if smaller values are, or `"auto"`,
+            which decides by the name. Defaults to `"auto"`.
 
     Raises:
-        ValueError: If `mode` is none of these, or does not follow from the name. When training
-            begins, if the optimizer keeps no average, or `best_path` is given and `monitor` is no
-            metric of the model, or one of several numbers; one batch is evaluated to find out.
+        ValueError: If `mode` is unknown, or cannot be decided by the name. When training begins, if
+            the optimizer has no EMA, or if `best_path` is given and `monitor` is not a metric of
+            the model with a single number. One batch is evaluated to find out.
 
     Example:
         >>> optimizer = keras_convnext.optimizers.AdamW(use_ema=True, ema_momentum=0.9999)
         >>> model.compile(optimizer, loss, metrics=["accuracy"])
-        >>> average = keras_convnext.callbacks.AverageEvaluation(validation, "best_ema.keras")
-        >>> model.fit(training, validation_data=validation, callbacks=[average])
+        >>> ema = keras_convnext.callbacks.EMAEvaluation(validation, "best_ema.keras")
+        >>> model.fit(training, validation_data=validation, callbacks=[ema])
     """
 
     def __init__(
@@ -116,15 +116,15 @@ class AverageEvaluation(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         if not getattr(_inner_optimizer(self.model), "use_ema", False):
             raise ValueError(
-                "`AverageEvaluation` needs an optimizer that keeps an average: "
+                "`EMAEvaluation` needs an optimizer that keeps an EMA of the weights: "
                 "keras_convnext.optimizers.AdamW(use_ema=True, ema_momentum=0.9999)."
             )
         if self.best_path is not None:
-            # Before it has seen a batch, a model does not know the names of its metrics.
+            # A model knows the names of its metrics only after its first batch.
             self._monitored(self._evaluate(steps=1))
 
     def on_epoch_end(self, epoch, logs=None):
-        with averaged_weights(self.model):
+        with ema_weights(self.model):
             results = self._evaluate()
             if self.best_path is not None and self._is_best(results):
                 with files.whole_file(self.best_path) as written:
@@ -147,41 +147,46 @@ class AverageEvaluation(keras.callbacks.Callback):
     def _monitored(self, results) -> float:
         if self.monitor not in results:
             raise ValueError(
-                f"`monitor` must be one of the metrics that the model is evaluated by, or no best "
-                f"state would be kept: {', '.join(results)}. Received: {self.monitor!r}."
+                f"`monitor` must be one of the metrics that the model is evaluated with, or no "
+                f"best state would be saved: {', '.join(results)}. Received: {self.monitor!r}."
             )
         value = plain(results[self.monitor])
         if not isinstance(value, float):
             raise ValueError(
-                f"`monitor` must be a metric of one number, by which epochs can be compared. "
+                f"`monitor` must be a metric with a single number, so that epochs can be compared. "
                 f"Received: {self.monitor!r}, which is {results[self.monitor]}."
             )
         return value
 
 
 def _sign(monitor, mode):
-    """Returns the factor that makes greater values of a metric the better ones."""
+    """Returns the factor that turns the metric into one whose greater values are better."""
     if mode not in ("auto", "min", "max"):
         raise ValueError(f"`mode` must be 'auto', 'min' or 'max'. Received: {mode!r}.")
     is_greater = greater_is_better(monitor) if mode == "auto" else mode == "max"
     if is_greater is None:
         raise ValueError(
-            f"Whether greater or smaller values of {monitor!r} are better does not follow from its "
-            f"name. Pass `mode`, 'max' or 'min'."
+            f"The name {monitor!r} does not say whether greater or smaller values are better. Pass "
+            f"`mode`, 'max' or 'min'."
         )
     return 1 if is_greater else -1
 
 
 @contextlib.contextmanager
-def averaged_weights(model: keras.Model):
-    """Within, a model compiled with an optimizer of this package has the average of its weights.
+def ema_weights(model: keras.Model):
+    """Replaces a model's weights by their EMA within the context.
+
+    The model must be compiled with an optimizer of this package.
+
+    Args:
+        model: The model. Without `use_ema` in its optimizer, its weights stay as they are.
 
     Example:
-        >>> with keras_convnext.callbacks.averaged_weights(model):
-        ...     model.save("average.keras")
+        >>> with keras_convnext.callbacks.ema_weights(model):
+        ...     model.save("ema.keras")
     """
     pairs = _inner_optimizer(model).ema_pairs(model.trainable_variables)
-    # Copies, since JAX gives away the arrays of a model in training: two must not share one.
+    # Copies, since JAX donates the arrays of a model in training: two must not share one.
     weights = [keras.ops.copy(variable) for _, variable in pairs]
     for average, variable in pairs:
         variable.assign(keras.ops.copy(average))
@@ -193,12 +198,12 @@ def averaged_weights(model: keras.Model):
 
 
 def _inner_optimizer(model):
-    # Under mixed_float16 Keras wraps it in one that scales the loss.
+    # Under mixed_float16 Keras wraps the optimizer in one that scales the loss.
     return getattr(model.optimizer, "inner_optimizer", model.optimizer)
 
 
 class StopWhenNotFinite(keras.callbacks.Callback):
-    """Ends training with an error as soon as the loss is infinite or not a number.
+    """Stops training with an error when the loss is infinite or NaN.
 
     Raises:
         FloatingPointError: With the number of the update at which it happened.
@@ -210,7 +215,7 @@ class StopWhenNotFinite(keras.callbacks.Callback):
     """
 
     def on_train_begin(self, logs=None):
-        # Counted here: an update of a scaled loss that is not finite is skipped, and not counted.
+        # Counted here, since Keras skips and does not count an update with a loss scale overflow.
         self._updates_before = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
         self._steps = 0
 
@@ -218,8 +223,8 @@ class StopWhenNotFinite(keras.callbacks.Callback):
         self._steps += 1
         if "loss" not in (logs or {}):
             raise ValueError(
-                f"`StopWhenNotFinite` watches the metric 'loss', which the model's `train_step` "
-                f"does not return. It returns: {', '.join(logs or {}) or 'nothing'}."
+                f"`StopWhenNotFinite` reads the metric 'loss', which the model's `train_step` does "
+                f"not return. It returns: {', '.join(logs or {}) or 'nothing'}."
             )
         loss = logs["loss"]
         if not math.isfinite(loss):
@@ -232,15 +237,15 @@ class StopWhenNotFinite(keras.callbacks.Callback):
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """Shows how far the whole run is: a bar with images per second, the loss and the time left.
+    """Shows the progress of the whole run, with images per second, the loss and the time left.
 
-    Where the error stream is no terminal, it prints one line an epoch instead.
+    If the error stream is not a terminal, it prints one line per epoch instead.
 
     Args:
         epochs: Epochs of the run.
         steps_per_epoch: Steps in an epoch.
         batch_size: Images in a step.
-        initial_epoch: Epochs that were done before, as in `model.fit`. Defaults to 0.
+        initial_epoch: Number of completed epochs, as in `model.fit`. Defaults to 0.
 
     Example:
         >>> bar = keras_convnext.callbacks.ProgressBar(10, steps_per_epoch=100, batch_size=32)
@@ -267,11 +272,11 @@ class ProgressBar(keras.callbacks.Callback):
             TextColumn("loss {task.fields[loss]:.4g}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[metrics]}", markup=False),  # their names are the user's
+            TextColumn("{task.fields[metrics]}", markup=False),  # users choose the names
             console=console,
             disable=not console.is_terminal,
         )
-        # What was done before is no part of the rate, from which rich tells the time left.
+        # rich estimates the time left from the steps after these.
         self._task = self._progress.add_task(
             "",
             total=self.epochs * self.steps_per_epoch,
@@ -302,5 +307,5 @@ class ProgressBar(keras.callbacks.Callback):
         self.close()
 
     def close(self) -> None:
-        """Gives the terminal back, whether training has ended or failed."""
+        """Releases the terminal, after training has ended or failed."""
         self._progress.stop()

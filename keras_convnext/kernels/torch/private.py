@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 from torch.nn.functional import gelu, linear
+from torch.optim.adamw import adamw
 
 
 def linear_pointwise(inputs, weight, bias, with_gelu: bool):
@@ -48,7 +49,7 @@ def fused_adamw_(update, parameters, gradients, moments: Any, **settings: Any) -
         fused(parameters, gradients, *moments, [update], **settings)
         return
     exp_avgs, exp_avg_sqs, max_exp_avg_sqs = moments
-    torch.optim.adamw.adamw(
+    adamw(
         parameters,
         gradients,
         exp_avgs,
