@@ -10,7 +10,7 @@ from rich.console import Console
 
 from keras_convnext import callbacks
 from keras_convnext.callbacks import (
-    AverageEvaluation,
+    EMAEvaluation,
     LearningRateLog,
     MetricsLog,
     ProgressBar,
@@ -100,7 +100,7 @@ def test_a_metric_of_a_number_for_every_class_is_logged(tmp_path, capsys):
     model.compile(AdamW(0.1, use_ema=True), "categorical_crossentropy", metrics=metrics)
     inputs, labels = np.eye(3, 2, dtype="float32"), np.eye(3, dtype="float32")
     validation = data_batches((inputs, labels))
-    used = [AverageEvaluation(validation), MetricsLog(tmp_path / "log"), ProgressBar(1, 1, 3)]
+    used = [EMAEvaluation(validation), MetricsLog(tmp_path / "log"), ProgressBar(1, 1, 3)]
     model.fit(inputs, labels, verbose=0, validation_data=validation, callbacks=used)
     row = json.loads((tmp_path / "log").read_text())
     assert [len(row[f"{part}f1"]) for part in ("", "val_", "val_ema_")] == [3, 3, 3]
@@ -227,7 +227,7 @@ def test_the_terminal_is_given_back_when_training_fails(terminal):
     assert terminal.getvalue().endswith("\x1b[?25h")
 
 
-class TestAverageEvaluation:
+class TestEMAEvaluation:
     """A linear model: its average is worked out from the weights after every update."""
 
     DECAY = 0.75
@@ -253,7 +253,7 @@ class TestAverageEvaluation:
         fitted = {"batch_size": batch_size, "shuffle": False, "verbose": 0}
         for _ in range(2):  # as if training were taken up again
             logs = averaged.fit(
-                *data, epochs=2, callbacks=[AverageEvaluation(data_batches(data))], **fitted
+                *data, epochs=2, callbacks=[EMAEvaluation(data_batches(data))], **fitted
             ).history
             for epoch in range(2):
                 for start in range(0, 12, batch_size):
@@ -273,7 +273,7 @@ class TestAverageEvaluation:
 
     def test_the_best_average_is_kept(self, data, tmp_path):
         model = self.compiled()
-        callback = AverageEvaluation(data_batches(data), tmp_path / "best_ema.keras")
+        callback = EMAEvaluation(data_batches(data), tmp_path / "best_ema.keras")
 
         logs = model.fit(*data, epochs=4, verbose=0, callbacks=[callback]).history
 
@@ -295,7 +295,7 @@ class TestAverageEvaluation:
         inputs, labels = data[0], np.eye(3, dtype="float32")[data[1]]
         model, path = self.compiled_without_accuracy(), tmp_path / "best.keras"
         validation = data_batches((inputs, labels))
-        callback = AverageEvaluation(validation, path, monitor, mode)
+        callback = EMAEvaluation(validation, path, monitor, mode)
         logs = model.fit(inputs, labels, epochs=3, verbose=0, callbacks=[callback]).history
         results = keras.saving.load_model(path).evaluate(validation, return_dict=True, verbose=0)
         best = (max if mode == "max" else min)(logs[monitor])
@@ -305,9 +305,9 @@ class TestAverageEvaluation:
     @pytest.mark.parametrize(
         ("monitor", "sentence"),
         [
-            ("val_ema_accuracy", r"evaluated by, .*: val_ema_f1, val_ema_loss, .*'val_ema_acc"),
-            ("val_loss", r"evaluated by, .*Received: 'val_loss'\."),
-            ("val_ema_f1", r"must be a metric of one number, .* Received: 'val_ema_f1'"),
+            ("val_ema_accuracy", r"evaluated with, .*: val_ema_f1, val_ema_loss, .*'val_ema_acc"),
+            ("val_loss", r"evaluated with, .*Received: 'val_loss'\."),
+            ("val_ema_f1", r"must be a metric with a single number, .* Received: 'val_ema_f1'"),
         ],
     )
     def test_a_metric_that_cannot_tell_the_best_is_refused_at_the_start(
@@ -317,30 +317,28 @@ class TestAverageEvaluation:
         model = self.compiled_without_accuracy()
         before = [weight.copy() for weight in model.get_weights()]
         validation = data_batches((inputs, labels))
-        callback = AverageEvaluation(validation, tmp_path / "best.keras", monitor)
+        callback = EMAEvaluation(validation, tmp_path / "best.keras", monitor)
         with pytest.raises(ValueError, match=sentence):
             model.fit(inputs, labels, verbose=0, callbacks=[callback])
         for old, new in zip(before, model.get_weights(), strict=True):
             np.testing.assert_array_equal(old, new)
         # Without a file to keep it in, no best state is asked for.
-        model.fit(
-            inputs, labels, verbose=0, callbacks=[AverageEvaluation(validation, None, monitor)]
-        )
+        model.fit(inputs, labels, verbose=0, callbacks=[EMAEvaluation(validation, None, monitor)])
 
     @pytest.mark.backend_free
     def test_whether_greater_is_better_must_be_known(self, data):
-        with pytest.raises(ValueError, match=r"'val_ema_kappa' are better .* Pass `mode`"):
-            AverageEvaluation(data, "best.keras", "val_ema_kappa")
+        with pytest.raises(ValueError, match=r"'val_ema_kappa' does not say .* Pass `mode`"):
+            EMAEvaluation(data, "best.keras", "val_ema_kappa")
         with pytest.raises(ValueError, match=r"`mode` must be 'auto', .* Received: 'greatest'"):
-            AverageEvaluation(data, "best.keras", mode="greatest")
-        assert AverageEvaluation(data, "best.keras", "val_ema_kappa", "max").sign == 1
+            EMAEvaluation(data, "best.keras", mode="greatest")
+        assert EMAEvaluation(data, "best.keras", "val_ema_kappa", "max").sign == 1
 
     def test_it_works_with_a_scaled_loss(self, data):
         model = self.compiled()
         model.compile(
             keras.optimizers.LossScaleOptimizer(model.optimizer), model.loss, metrics=["accuracy"]
         )
-        callback = AverageEvaluation(data_batches(data))
+        callback = EMAEvaluation(data_batches(data))
         logs = model.fit(*data, epochs=2, verbose=0, callbacks=[callback]).history
         assert np.isfinite(logs["val_ema_loss"]).all()
 
@@ -358,9 +356,9 @@ class TestAverageEvaluation:
             np.testing.assert_array_equal(old, keras.ops.convert_to_numpy(new))
         assert float(keras.ops.convert_to_numpy(optimizer.dynamic_scale)) < 3e38
 
-    def test_an_optimizer_without_an_average_is_refused(self, data):
-        with pytest.raises(ValueError, match=r"needs an optimizer that keeps .*use_ema=True"):
-            self.compiled(use_ema=False).fit(*data, verbose=0, callbacks=[AverageEvaluation(data)])
+    def test_an_optimizer_without_an_ema_is_refused(self, data):
+        with pytest.raises(ValueError, match=r"needs an optimizer that keeps an EMA.*use_ema=True"):
+            self.compiled(use_ema=False).fit(*data, verbose=0, callbacks=[EMAEvaluation(data)])
 
 
 def data_batches(data):

@@ -44,7 +44,7 @@ class AdamW(Optimizer, keras.optimizers.AdamW):
             `global_clipnorm`. With `gradient_accumulation_steps` a schedule counts updates. With
             `use_ema` and `ema_momentum` (0.9999 in table 5) the average starts from the weights as
             they are when training begins, as in timm, and training leaves the weights themselves in
-            the model: `keras_convnext.callbacks.AverageEvaluation` evaluates the average. The
+            the model: `keras_convnext.callbacks.EMAEvaluation` evaluates the average. The
             statistics of BatchNorm are no part of it.
 
     Raises:

@@ -9,12 +9,12 @@ import numpy as np
 
 from keras_convnext import files
 from keras_convnext.callbacks import (
-    AverageEvaluation,
+    EMAEvaluation,
     LearningRateLog,
     MetricsLog,
     ProgressBar,
     StopWhenNotFinite,
-    averaged_weights,
+    ema_weights,
 )
 from keras_convnext.errors import RunError
 from keras_convnext.recipe import Recipe
@@ -88,7 +88,7 @@ def fit(
     bar = ProgressBar(plan.epochs, plan.steps_per_epoch, recipe.step_batch_size, done)
     average = []
     if recipe.optimizer.ema_decay is not None and validation is not None:
-        average = [AverageEvaluation(validation)]
+        average = [EMAEvaluation(validation)]
     in_order = [
         StopWhenNotFinite(),
         LearningRateLog(),
@@ -141,7 +141,7 @@ def _settle(model: keras.Model, run: RunDirectory, checkpoints: Checkpoints, epo
     if _is_best(rows, "val_accuracy") or _lacks(rows, "val_accuracy", run.best_model):
         files.link(checkpoints.path(epoch), run.best_model)
     if _is_best(rows, "val_ema_accuracy") or _lacks(rows, "val_ema_accuracy", run.best_ema_model):
-        with averaged_weights(model):
+        with ema_weights(model):
             write_model(model, run.best_ema_model)
     checkpoints.remove_before(epoch)
 
