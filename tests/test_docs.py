@@ -91,7 +91,7 @@ def workplace(tmp_path, hub_cache, write_images):
         for number in range(2)
     }
     write_images(tmp_path / "photos", photos, size=(64, 48))
-    folders = {f"{synset}/1.jpg": 100 for synset in keras_convnext.imagenet.synsets()}
+    folders = {f"{synset}/1.jpg": 100 for synset in keras_convnext.imagenet.synsets()[:3]}
     write_images(tmp_path / "imagenet" / "val", folders, size=(8, 8))
     for name in ("examples", "benchmarks", "recipes"):
         (tmp_path / name).symlink_to(ROOT / name)
