@@ -1,4 +1,4 @@
-"""The feature maps of every stage, for a detection or segmentation network.
+"""Prints the feature maps of every stage, for a detection or segmentation network.
 
 python examples/feature_pyramid.py
 """

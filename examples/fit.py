@@ -1,4 +1,4 @@
-"""A ConvNeXt of one's own size in a plain `model.fit`, on any backend.
+"""Trains a small ConvNeXt of any size with `model.fit`, on any backend.
 
 KERAS_BACKEND=jax python examples/fit.py
 """
@@ -19,7 +19,7 @@ BATCH_SIZE = 64
 
 keras.utils.set_random_seed(0)
 
-# 1,797 scanned digits of 8x8 pixels, made 32x32 RGB images with values from 0 to 255.
+# 1,797 scanned digits of 8x8 pixels, resized to 32x32 RGB images with values from 0 to 255.
 greys, labels = load_digits(return_X_y=True)
 images = np.repeat((greys.reshape(-1, 8, 8, 1) * (255 / 16)).astype("float32"), 3, axis=-1)
 images = keras.ops.convert_to_numpy(keras.ops.image.resize(images, (32, 32)))

@@ -1,6 +1,6 @@
-"""Calls an exported classifier as a server does: with TensorFlow alone, on image files.
+"""Calls an exported classifier as a server does: with TensorFlow only, on image files.
 
-keras-convnext train recipes/quickstart/digits.yaml
+keras-convnext train quickstart/digits
 python examples/serve.py runs/digits/saved_model examples/digit.png
 """
 

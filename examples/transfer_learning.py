@@ -1,7 +1,7 @@
-"""A published ConvNeXt taught a user's own classes in a plain `model.fit`, on any backend.
+"""Fine-tunes a published ConvNeXt on your own classes with `model.fit`, on any backend.
 
-PHOTOS holds one folder of images for every class. First the classifier alone learns, on features
-that stay as they are; then everything does, slowly, and the slower the nearer to the image.
+PHOTOS holds one folder of images for each class. First only the classifier is trained, on frozen
+features; then all layers, with learning rates that decrease towards the image.
 
 KERAS_BACKEND=jax python examples/transfer_learning.py PHOTOS --weights convnext_tiny.fb_in22k
 """
@@ -38,7 +38,7 @@ train_x, test_x, train_y, test_y = train_test_split(
     images, labels, test_size=0.2, random_state=0, stratify=labels
 )
 
-# The classifier of the checkpoint has other classes, so this one starts anew, which is logged.
+# The checkpoint has other classes, so the classifier starts from random weights, which is logged.
 model = keras_convnext.model_from_weights(
     arguments.weights,
     classes=len(class_names),
@@ -48,7 +48,7 @@ model = keras_convnext.model_from_weights(
 
 
 def train(optimizer, epochs):
-    """Trains what is not frozen; returns the accuracy on the images held out."""
+    """Trains the layers that are not frozen; returns the accuracy on the held-out images."""
     model.compile(optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     model.fit(train_x, train_y, batch_size, epochs, verbose=2)
     _, accuracy = model.evaluate(test_x, test_y, batch_size, verbose=0)
