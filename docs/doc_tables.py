@@ -63,7 +63,7 @@ def weights() -> str:
             row.image_size,
             "" if row.top_1 is None else f"{row.top_1:.1f}",
             "" if row.top_1_timm is None else f"{row.top_1_timm:.3f}",
-            "Hugging Face Hub" if row.hub else "official file",
+            "Hub" if row.hub else "server",
             row.licence,
         )
         for row in CHECKPOINTS.values()

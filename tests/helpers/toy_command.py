@@ -4,13 +4,15 @@ import sys
 
 from keras_convnext.cli import main
 
-SMALL = ["schedule.epochs=1", "schedule.warmup_epochs=0", "data.batch_size=16"]
+SMALL = ["schedule.epochs=1", "schedule.warmup_epochs=0"]
+NETWORK = ["model.depths=[1,1]", "model.dims=[8,16]"]
+PHOTOS = ["data.batch_size=4", "data.image_size=32"]  # there are four of them
 # Settings that cut a recipe down to seconds, by what its name contains.
 TOY_SETTINGS = {
-    "digits": [*SMALL, "model.depths=[1,1]", "model.dims=[8,16]", "data.test_fraction=0.9"],
-    "folder": [*SMALL, "model.depths=[1,1]", "model.dims=[8,16]", "data.image_size=32"],
-    "mine": [*SMALL, "model.depths=[1,1]", "model.dims=[8,16]", "data.image_size=32"],
-    "transfer": [*SMALL, "data.image_size=64", "export.saved_model=false"],
+    "digits": [*SMALL, *NETWORK, "data.test_fraction=0.9"],
+    "folder": [*SMALL, *NETWORK, *PHOTOS],
+    "mine": [*SMALL, *NETWORK, *PHOTOS],
+    "transfer": [*SMALL, *PHOTOS, "export.saved_model=false"],
 }
 TOY_OPTIONS = {
     "benchmark": ["--rounds=1", "--batch-size=1", "--image-size=32", "--task=forward"],
