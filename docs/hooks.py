@@ -31,8 +31,6 @@ FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 def on_files(files, config):
     """Adds the pages and the linked files that lie outside docs/."""
     for page, source in PAGES.items():
-        if not (ROOT / source).exists():
-            continue
         files.append(File.generated(config, page, abs_src_path=str(ROOT / source)))
     for file in list(files.documentation_pages()):
         for path in _linked_files(file.src_uri):
