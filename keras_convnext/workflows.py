@@ -60,7 +60,8 @@ def train(
     `schedule.early_stopping` ends it later.
 
     Args:
-        recipe: The recipe, from `keras_convnext.load_recipe`, or its file.
+        recipe: The recipe, from `keras_convnext.load_recipe`; or its file; or the name of a recipe
+            that comes with the package, such as `"quickstart/digits"`.
         run_directory: Where everything goes. Defaults to `runs/` and the recipe's name.
         overwrite: Whether an earlier run in its place is removed, finished or not. Defaults to
             `False`.
@@ -78,7 +79,7 @@ def train(
             then; or if training cannot go on, and the newest checkpoint is whole then.
 
     Example:
-        >>> run, evaluation = keras_convnext.train("recipes/quickstart/digits.yaml")
+        >>> run, evaluation = keras_convnext.train("quickstart/digits")
         >>> evaluation.top(1)
         0.9944
     """

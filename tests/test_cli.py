@@ -16,6 +16,7 @@ from keras_convnext import cli, imagenet
 from keras_convnext.catalog.architectures import VARIANTS
 from keras_convnext.catalog.checkpoints import CHECKPOINTS, list_weights
 from keras_convnext.data.sources.load import digits
+from keras_convnext.recipe.shipped import read_header, shipped_recipes
 from keras_convnext.runs.directory import RunDirectory
 
 pytestmark = pytest.mark.backend_free
@@ -94,6 +95,37 @@ def test_a_recipe_is_shown_as_it_can_be_read(run_command, recipes, tmp_path):
     assert status == 0
     (tmp_path / "shown.yaml").write_text(out)
     assert load_recipe(tmp_path / "shown.yaml") == load_recipe(path, ["runtime.seed=3"])
+
+
+def test_recipes_are_listed(run_command):
+    status, out, _ = run_command("recipe", "list")
+    assert status == 0
+    for name in shipped_recipes():
+        line = next(line for line in out.splitlines() if f" {name} " in line)
+        assert f" {read_header(name).expected} " in line
+    status, out, _ = run_command("recipe", "list", "--json")
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert status == 0 and set(rows) == set(shipped_recipes())
+    assert rows["quickstart/digits"]["devices"].startswith("1")
+
+
+def test_a_recipe_is_used_by_its_name(run_command):
+    status, out, _ = run_command("recipe", "check", "imagenet1k/convnext_tiny")
+    assert (status, out) == (0, "imagenet1k/convnext_tiny: no errors\n")
+
+
+def test_a_recipe_is_copied(run_command, recipes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for arguments, path in (((), "digits.yaml"), (("new/mine.yaml",), "new/mine.yaml")):
+        assert run_command("recipe", "copy", "quickstart/digits", *arguments)[:2] == (
+            0,
+            f"{path}\n",
+        )
+        assert (tmp_path / path).read_bytes() == (recipes / "quickstart/digits.yaml").read_bytes()
+    (tmp_path / "digits.yaml").write_text("mine")
+    status, out, notices = run_command("recipe", "copy", "quickstart/digits")
+    assert (status, out) == (1, "") and "digits.yaml exists already" in notices
+    assert (tmp_path / "digits.yaml").read_text() == "mine"
 
 
 def test_a_folder_is_trained_on_evaluated_and_used(run_command, recipes, folder, tmp_path):
@@ -235,11 +267,14 @@ def test_a_run_is_exported(run_command, trained, tmp_path):
     ("command", "sentence"),
     [
         ("train nowhere.yaml", "There is no recipe nowhere.yaml."),
+        ("train quickstart/digit", "Did you mean 'quickstart/digits'?"),
+        ("recipe copy quickstart/digit", "Did you mean 'quickstart/digits'?"),
+        ("recipe copy {digits}", "There is no recipe called '"),
         ("train no[/x]:dog:.yaml", "There is no recipe no[/x]:dog:.yaml."),
         ("recipe check {markup} flavour=1", "/:cat:[b].yaml: 1 error"),
         ("evaluate [b]:cat:[/b]", "[b]:cat:[/b] is neither the directory of a run"),
         ("weights get [b]:cat:[/b]", "'[b]:cat:[/b]' is neither a file"),
-        ("train {digits} schedule.epochs", "A setting is changed by section.key=value"),
+        ("train {digits} schedule.epochs", "An override must have the form section.key=value"),
         ("train {digits} schedule.epoch=1", "Did you mean 'epochs'?"),
         ("train {digits} runtime.backend=jax", "The backend should be 'jax', but"),
         ("train {digits} --run-dir {home}", "is not empty and holds no run"),
@@ -415,4 +450,4 @@ def test_a_terminal_need_not_know_every_letter(monkeypatch, tmp_path):
     sys.stdout.flush()
     sys.stderr.flush()
     assert written["stdout"].getvalue().decode("ascii") == "gr\\xf6\\xdfe.yaml: no errors\n"
-    assert "gr\\xf6\\xdfe.yaml is no valid YAML" in written["stderr"].getvalue().decode("ascii")
+    assert "gr\\xf6\\xdfe.yaml is not valid YAML" in written["stderr"].getvalue().decode("ascii")

@@ -270,12 +270,12 @@ def test_null_is_none_where_that_is_allowed(load):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("{x: 1}", "data.path: expected text; put what YAML would read as something else into quo"),
-        ("[y]", "data.path: expected text; put what YAML would read"),
-        ("*z", "belongs in quotes"),
-        ("!z", "belongs in quotes"),
+        ("{x: 1}", "data.path: expected text; put text that YAML reads as something else into "),
+        ("[y]", "data.path: expected text; put text that YAML reads"),
+        ("*z", "Put text into quotes if"),
+        ("!z", "Put text into quotes if"),
         ("&z", "the anchor &z has no value"),
-        ("a: b", "belongs in quotes"),
+        ("a: b", "Put text into quotes if"),
     ],
 )
 def test_a_text_in_a_file_that_needs_quotes_says_so(errors, value, message):
@@ -308,9 +308,9 @@ def test_a_seed_too_great_for_numpy_is_refused(errors, key):
     [
         ("name: a\nname: b\n", "the key 'name' is given twice"),
         ("data:\n  source: a\n  source: b\n", "the key 'source' is given twice"),
-        ("name: [\n", "is no valid YAML"),
+        ("name: [\n", "is not valid YAML"),
         ("a: 1\n---\nb: 2\n", "expected a single document"),
-        ("a: !!python/object:os.system x\n", "is no valid YAML"),
+        ("a: !!python/object:os.system x\n", "is not valid YAML"),
         ("- name\n", "must hold sections such as `model:`"),
         ("", "must hold sections such as `model:`"),
         ("1: 2\n", "1: unknown key."),
@@ -367,9 +367,9 @@ def test_an_override_below_null_makes_a_section(load):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("schedule.epochs", "changed by section.key=value, such as schedule.epochs=10"),
+        ("schedule.epochs", "have the form section.key=value, such as schedule.epochs=10"),
         ("=3", "Received: '=3'"),
-        ("schedule.epochs=[", "The value of schedule.epochs is no valid YAML"),
+        ("schedule.epochs=[", "The value of schedule.epochs is not valid YAML"),
         ("name.first=a", "names keys below 'name', which holds 'least'"),
         ("shedule.epochs=3", "shedule: unknown key. Did you mean 'schedule'?"),
         ("schedule.epoch=3", "schedule.epoch: unknown key. Did you mean 'epochs'?"),

@@ -1,7 +1,7 @@
-"""The recipe: everything that decides a training run, as one typed and checked YAML file.
+"""The recipe: a YAML file with typed and checked keys that describes a training run.
 
-Importing this package imports no backend, so a bad recipe is refused at once, and a recipe can name
-the backend before Keras is imported.
+Importing this package imports no backend: an invalid recipe is refused at once, and a recipe can
+choose the backend before Keras is imported.
 """
 
 from keras_convnext.recipe.loading import load_recipe

@@ -8,10 +8,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from keras_convnext.errors import RecipeError
-from keras_convnext.files import expanded
 from keras_convnext.recipe.renamed import RENAMED, RUN_HEADER, with_new_names
 from keras_convnext.recipe.scalars import kinds_of
 from keras_convnext.recipe.sections import Recipe
+from keras_convnext.recipe.shipped import find_recipe, similar_name
 
 NULL, MERGE = "tag:yaml.org,2002:null", "tag:yaml.org,2002:merge"
 
@@ -20,7 +20,8 @@ def load_recipe(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -
     """Loads and checks a recipe.
 
     Args:
-        path: The YAML file.
+        path: A YAML file, or the name of a recipe that comes with the package, such as
+            `"quickstart/digits"`; `keras-convnext recipe list` lists them.
         overrides: Settings that replace the file's, such as `"schedule.epochs=10"`. Defaults to
             none.
 
@@ -33,9 +34,9 @@ def load_recipe(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -
             that are out of range.
 
     Example:
-        >>> recipe = load_recipe("recipes/quickstart/digits.yaml", ["runtime.seed=1"])
+        >>> recipe = load_recipe("quickstart/digits", ["runtime.seed=1"])
     """
-    settings = _read_yaml(expanded(path))
+    settings = _read_yaml(find_recipe(path))
     for override in overrides:
         _apply_override(settings, override)
     return _checked(settings, str(path))
@@ -51,7 +52,7 @@ def _checked(settings: dict[str, Any], source: str) -> Recipe:
 
 
 def _sentence(detail) -> str:
-    """Words one of pydantic's errors, and names the nearest key where one is unknown."""
+    """Words an error of pydantic as a sentence, with the most similar key for an unknown one."""
     keys = [key for key in detail["loc"] if isinstance(key, str)]
     where = ".".join(str(key) for key in detail["loc"]) or "recipe"
     if where in RENAMED:
@@ -68,14 +69,14 @@ def _sentence(detail) -> str:
     message = detail["msg"].removeprefix("Value error, ").rstrip(".")
     received = detail["input"]
     if detail["type"] == "string_type":
-        message = "expected text; put what YAML would read as something else into quotes"
+        message = "expected text; put text that YAML reads as something else into quotes"
     if isinstance(received, dict | BaseModel):
         return f"  {where}: {message}."
     return f"  {where}: {message}. Received: {received!r}."
 
 
 def _section(keys: list[str]) -> type[BaseModel]:
-    """Returns the section of the schema that `keys` lead to."""
+    """Returns the section of the schema at a path of keys."""
     section: type[BaseModel] = Recipe
     for key in keys:
         kinds = kinds_of(section.model_fields[key].annotation)
@@ -84,10 +85,10 @@ def _section(keys: list[str]) -> type[BaseModel]:
 
 
 class _TextLoader(yaml.SafeLoader):
-    """YAML whose values are text, for their fields to read, or null where they are plain null.
+    """Loads YAML with every value as text or null; its field parses it later.
 
-    A key given twice is refused, of which PyYAML silently keeps the last; and so is an anchor with
-    nothing behind it, as in `path: &photos`, which PyYAML reads as null.
+    Duplicate keys are refused; PyYAML silently keeps the last. An anchor without a value, as in
+    `path: &photos`, is refused too; PyYAML reads it as null.
     """
 
     yaml_implicit_resolvers = {  # noqa: RUF012 (as PyYAML declares it)
@@ -117,15 +118,20 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise RecipeError(f"There is no recipe {path}.") from None
+        similar = similar_name(path)
+        raise RecipeError(
+            f"There is no recipe {path}. "
+            + (f"Did you mean {similar!r}? " if similar else "")
+            + "Pass a YAML file, or a name that `keras-convnext recipe list` lists."
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"The recipe {path} cannot be read: {error}.") from None
     try:
         settings = yaml.load(text, Loader=_TextLoader)
     except yaml.YAMLError as error:
         raise RecipeError(
-            f"{path} is no valid YAML: {error}. Text that begins with a character such as *, &, !, "
-            f"[, {{ or %, or holds `: ` or ` #`, belongs in quotes."
+            f"{path} is not valid YAML: {error}. Put text into quotes if it begins with a "
+            f"character such as *, &, !, [, {{ or %, or contains `: ` or ` #`."
         ) from None
     if text.startswith(RUN_HEADER):
         settings = with_new_names(settings)
@@ -138,11 +144,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _apply_override(settings: dict[str, Any], override: str) -> None:
-    """Puts one `section.key=value` into `settings`; whether the key exists is checked later."""
+    """Applies one `section.key=value` to `settings`; the key itself is checked later."""
     path, equals, text = override.partition("=")
     if not equals or not path:
         raise RecipeError(
-            f"A setting is changed by section.key=value, such as schedule.epochs=10. "
+            f"An override must have the form section.key=value, such as schedule.epochs=10. "
             f"Received: {override!r}."
         )
     value = _value_of(path, text)
@@ -158,18 +164,18 @@ def _apply_override(settings: dict[str, Any], override: str) -> None:
 
 
 def _value_of(path: str, text: str) -> Any:
-    """Reads the value of a setting: as it was typed for a text field, else as YAML."""
+    """Parses the value of an override: literally for a text field, as YAML for any other."""
     kinds = _kinds_at(path.split("."))
     if str in kinds:
         return None if type(None) in kinds and text in ("", "null") else text
     try:
         return yaml.load(text, Loader=_TextLoader)
     except yaml.YAMLError:
-        raise RecipeError(f"The value of {path} is no valid YAML. Received: {text!r}.") from None
+        raise RecipeError(f"The value of {path} is not valid YAML. Received: {text!r}.") from None
 
 
 def _kinds_at(keys: list[str]) -> set[type]:
-    """Returns the types a key takes; those of text where there is no such key, as is said later."""
+    """Returns the types a key accepts; text for an unknown key, which is refused later."""
     try:
         return kinds_of(_section(keys[:-1]).model_fields[keys[-1]].annotation)
     except (KeyError, StopIteration):

@@ -1,23 +1,23 @@
-"""What the text of a value means, told by the kind of field that it is for.
+"""Parses a value by the type of its field.
 
-YAML 1.1 guesses a type from the text alone: `1_0` is ten, `010` eight, `12:30` 750, `no` false. A
-recipe knows the type of every field, so its values stay text until they reach their field: a text
-field takes them as they are, and a number field takes decimal numbers only.
+YAML 1.1 infers a type from the text alone: `1_0` is 10, `010` is 8, `12:30` is 750 and `no` is
+false. A recipe knows the type of every field, so values stay text until they reach their field. A
+text field accepts any text literally, and a number field accepts only decimal numbers.
 """
 
 import re
 import types
 from typing import Any, Literal, Union, get_args, get_origin
 
-# Digits are spelled out, since `\d` takes those of every script. A leading zero means octal to some
-# readers and nothing to others.
+# [0-9] instead of `\d`, which matches the digits of every script. A leading zero is refused, since
+# some parsers read it as octal.
 DECIMAL = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 INTEGER = re.compile(r"[-+]?[0-9]+")
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
 def kinds_of(annotation: Any) -> set[type]:
-    """Returns the types a field's value or, of a tuple, its elements may have.
+    """Returns the types of a field's value or, for a tuple, of its elements.
 
     Example:
         >>> kinds_of(tuple[float, float] | None) == {float, type(None)}
@@ -34,27 +34,27 @@ def kinds_of(annotation: Any) -> set[type]:
 
 
 def typed(value: Any, kinds: set[type]) -> Any:
-    """Returns a field's value with what is text read as a number, or as true or false.
+    """Returns a field's value, parsed as a number or a boolean if it is text.
 
     Args:
-        value: From YAML or from Python; lists are read element by element.
-        kinds: The types the field takes; see `kinds_of`.
+        value: From YAML or from Python; lists are parsed element by element.
+        kinds: The types that the field accepts; see `kinds_of`.
 
     Raises:
-        ValueError: If the text does not stand for what the field takes, or a boolean is given to
-            another field.
+        ValueError: If the text cannot be parsed, or if the value is a boolean and the field is not.
     """
     if isinstance(value, list | tuple):
         return [typed(one, kinds) for one in value]
     if isinstance(value, bool) and bool not in kinds:
-        raise ValueError("expected a value, not true or false")  # Python's 1 and 0
+        # In Python True is also the number 1.
+        raise ValueError("expected a value, not true or false")
     if not isinstance(value, str) or str in kinds:
         return value
     return _number(value) if kinds & {int, float} else _switch(value) if bool in kinds else value
 
 
 def reads_as_true(value: Any) -> bool:
-    """Whether a value that has not reached its field yet will be read as true."""
+    """Returns whether a value that is not parsed yet means true."""
     return WORDS.get(str(value).lower(), False)
 
 
