@@ -60,9 +60,9 @@ def benchmark(
     """
     if output is not None:
         refuse_missing({"matplotlib": "matplotlib, which draws the chart,"}, "train")
+    from keras_convnext.benchmark.candidates import PRECISIONS, candidates, extra_candidates
     from keras_convnext.benchmark.comparison import TASKS
     from keras_convnext.benchmark.comparison import compare as time_side_by_side
-    from keras_convnext.benchmark.candidates import PRECISIONS, candidates, extra_candidates
 
     for one in task or ():
         check_choice("--task", one, TASKS)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from keras_convnext.catalog.architectures import Variant
+from keras_convnext.catalog.architectures import Network
 from keras_convnext.catalog.checkpoints import Checkpoint
 from keras_convnext.recipe.shipped import RecipeHeader
 
@@ -37,12 +37,12 @@ def predictions_table(ranked: "Iterable[tuple[object, Sequence[Prediction]]]") -
     return table
 
 
-def models_table(variants: Iterable[Variant]) -> Table:
+def models_table(networks: Iterable[Network]) -> Table:
     """Returns the networks with their sizes."""
     table = Table("name", "blocks", "channels")
     for title in ("parameters", "GMACs at 224", "GMACs at 384"):
         table.add_column(title, justify="right")
-    for row in variants:
+    for row in networks:
         table.add_row(
             row.name,
             ", ".join(map(str, row.depths)),

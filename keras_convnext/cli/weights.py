@@ -77,5 +77,6 @@ def convert(
 
 def _document(row: Checkpoint) -> dict[str, Any]:
     """Returns a checkpoint's fields, with those of its preprocessing beside the others."""
-    document = {"name": row.name, "url": row.url, **dataclasses.asdict(row)}
-    return {**document, **document.pop("preprocessing")}
+    fields = dataclasses.asdict(row)
+    preprocessing = fields.pop("preprocessing")
+    return {"name": row.name, "url": row.url, **fields, **preprocessing}
