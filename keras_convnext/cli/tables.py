@@ -14,7 +14,11 @@ if TYPE_CHECKING:  # which imports a backend
 
 
 def figures_table(figures: dict[str, float]) -> Table:
-    """Returns the figures of an evaluation."""
+    """Returns the figures of an evaluation: a classifier's formatted, any other as they are."""
+    if "top_1" not in figures:
+        table = Table(*figures)
+        table.add_row(*(f"{n:,}" if isinstance(n, int) else f"{n:.4g}" for n in figures.values()))
+        return table
     table = Table("top-1", "top-5", "loss", "mistakes", "images")
     table.add_row(
         f"{figures['top_1']:.2%}",
