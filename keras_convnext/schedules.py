@@ -1,4 +1,4 @@
-"""Learning rates over a run, each usable with any Keras optimizer."""
+"""Learning-rate schedules, usable with any Keras optimizer."""
 
 import math
 
@@ -8,17 +8,17 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
 class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
-    """Learning rate that rises linearly from 0, then falls along half a cosine, per update.
+    """A learning rate that rises linearly from 0, then falls along half a cosine.
 
-    The official code's schedule to the update: the warm-up's first update has the rate 0 exactly,
-    its last one the peak, and the cosine's first one the peak again. Source: the official
+    It equals the official code's schedule at each update: the first update of the warm-up has the
+    rate 0, its last one the peak, and the first one of the cosine the peak again. Source: official
     `utils.cosine_scheduler`; lengths and rates in "A ConvNet for the 2020s", tables 5 and 6.
 
     Args:
-        peak: Greatest learning rate.
-        total_steps: Updates of the whole run.
-        warmup_steps: Updates of the warm-up, fewer than `total_steps`. Defaults to 0.
-        final: The rate the cosine runs down to. Defaults to 1e-6.
+        peak: Highest learning rate.
+        total_steps: Number of updates of the run.
+        warmup_steps: Number of updates of the warm-up, less than `total_steps`. Defaults to 0.
+        final: Learning rate at the end of the cosine. Defaults to 1e-6.
 
     Raises:
         ValueError: If the warm-up is not shorter than the run.
@@ -42,11 +42,13 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         self.final = final
 
     def __call__(self, step):
-        # A run that goes on past its end stays at the final rate instead of rising again.
-        to_come = ops.maximum(self.total_steps - ops.cast(step, "float32"), 0.0)
-        share = to_come / (self.total_steps - self.warmup_steps)
-        # The cosine as the square of a sine, which keeps its digits where the rate nears the end.
-        falling = self.final + (self.peak - self.final) * ops.square(ops.sin(math.pi / 2 * share))
+        # Beyond the last step the rate stays at `final`; the cosine alone would rise again.
+        remaining = ops.maximum(self.total_steps - ops.cast(step, "float32"), 0.0)
+        fraction = remaining / (self.total_steps - self.warmup_steps)
+        # Half a cosine as the square of a sine, which is accurate where the rate is near `final`.
+        falling = self.final + (self.peak - self.final) * ops.square(
+            ops.sin(math.pi / 2 * fraction)
+        )
         return _after_warmup(step, self.peak, self.warmup_steps, falling)
 
     def get_config(self):
@@ -60,20 +62,20 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
 class WarmupSteps(keras.optimizers.schedules.LearningRateSchedule):
-    """Learning rate that rises linearly from 0, then falls in steps of one factor.
+    """A learning rate that rises linearly from 0, then falls by a factor every `step_size` updates.
 
-    The steps are counted from the start of the run, so that a warm-up does not move them; its last
-    update has the peak, as with `WarmupCosine`. Source: `torch.optim.lr_scheduler.StepLR`, with
-    the values of "Deep Residual Learning for Image Recognition", He et al. 2016.
+    Steps are counted from the start of the run, so a warm-up does not shift them. The last update
+    of the warm-up has the peak, as in `WarmupCosine`. Source: `torch.optim.lr_scheduler.StepLR`,
+    with the values of "Deep Residual Learning for Image Recognition", He et al. 2016.
 
     Args:
-        peak: Greatest learning rate.
-        step_size: Updates from one step to the next.
-        factor: What the rate is multiplied with at every step, in [0, 1]. Defaults to 0.1.
-        warmup_steps: Updates of the warm-up. Defaults to 0.
+        peak: Highest learning rate.
+        step_size: Number of updates between two falls.
+        factor: Factor on the rate at each fall, in [0, 1]. Defaults to 0.1.
+        warmup_steps: Number of updates of the warm-up. Defaults to 0.
 
     Raises:
-        ValueError: If a length or the factor lies outside its range.
+        ValueError: If an argument is out of range.
 
     Example:
         >>> schedule = keras_convnext.schedules.WarmupSteps(0.1, step_size=30 * 5_004)

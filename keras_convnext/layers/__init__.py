@@ -1,4 +1,4 @@
-"""The Keras layers a ConvNeXt is made of, each usable in a model of one's own."""
+"""The Keras layers of a ConvNeXt, each usable in a model of your own."""
 
 from keras_convnext.layers.block import Block as Block
 from keras_convnext.layers.depthwise_conv2d import DepthwiseConv2D as DepthwiseConv2D

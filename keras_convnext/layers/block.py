@@ -34,10 +34,10 @@ class Block(Composite):
         layer_scale_init_value: Initial value of layer scale, above 0, or `None` for a block
             without it. Defaults to 1e-6.
         kernel_regularizer: Regularizer of the kernels of all parts, as in `keras.layers.Dense`.
-            Defaults to `None`. Setting the attribute later works too; see there.
-        parts: Further arguments of the parts' constructors, by the name of the part, such as
-            `{"norm": {"beta_regularizer": "l2"}}`. Defaults to `None`. What is set on a part
-            of a layer comes back from the layer's config in this form.
+            Defaults to `None`. The attribute can also be set later.
+        parts: Further constructor arguments of the parts, by the name of the part, such as
+            `{"norm": {"beta_regularizer": "l2"}}`. Defaults to `None`. The config of the layer
+            contains what was set on its parts in this form.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
@@ -48,9 +48,9 @@ class Block(Composite):
         Tensor of the same shape.
 
     Raises:
-        ValueError: If `kernel_size` is even, `drop_path_rate` lies outside [0, 1), or
-            `layer_scale_init_value` is 0 or below. When called, if the inputs are no images of the
-            channels that the block was built for.
+        ValueError: If `kernel_size` is even, `drop_path_rate` is outside [0, 1), or
+            `layer_scale_init_value` is not above 0. When called, if the inputs are not images with
+            the number of channels that the block was built for.
 
     Example:
         >>> y = keras_convnext.layers.Block(drop_path_rate=0.1)(x)  # x: (8, 56, 56, 96)
@@ -93,9 +93,8 @@ class Block(Composite):
     def drop_path_rate(self) -> float:
         """Probability of dropping the branch for a sample while training, in [0, 1).
 
-        It is the rate of the part `stochastic_depth`, and can be set. A train function that Keras
-        has compiled already keeps the old one, on TensorFlow and JAX, until `model.compile` is
-        called again.
+        It is the rate of the part `stochastic_depth`, and can be set. On TensorFlow and JAX, a
+        compiled train function keeps the old rate until `model.compile` is called again.
         """
         return self.stochastic_depth.rate
 
@@ -120,7 +119,7 @@ class Block(Composite):
     def _dense(self, units, name):
         policy = self.dtype_policy
         if isinstance(policy, DTypePolicyMap):
-            # `get_config` of a quantized block names its own parts; others' maps give whole paths.
+            # The config of a quantized block has the names of its parts, other maps whole paths.
             policy = policy[name if name in policy else f"{self.path}/{name}"]
         return self._part(
             keras.layers.Dense,
@@ -135,7 +134,7 @@ class Block(Composite):
         return self._add(inputs, self._branch(inputs, training), training)
 
     def rematerialized_call(self, layer_call, *args, **kwargs):
-        # Stochastic depth stays outside: recomputed, it would draw another time.
+        # Stochastic depth is not recomputed, since it would draw again.
         branch = super().rematerialized_call(self._branch, *args, **kwargs)
         return lambda inputs, training=False: self._add(inputs, branch(inputs), training)
 
@@ -172,7 +171,7 @@ class Block(Composite):
         }
 
     def _policy_with_quantized_parts(self):
-        """Returns the block's policy; after `model.quantize`, with those of its dense layers."""
+        """Returns the block's policy, with those of its dense layers after `model.quantize`."""
         dense_layers = (self.pointwise_conv_1, self.pointwise_conv_2) if self.built else ()
         quantized = {
             layer.name: layer.dtype_policy for layer in dense_layers if layer.quantization_mode
@@ -190,10 +189,10 @@ class Block(Composite):
 
 
 def _with_relative_names(policy):
-    """Returns a policy, as a config has it, in which a quantized block's parts have their names.
+    """Returns the policy of a quantized block's config with its parts by name, not by path.
 
-    Earlier configs give the whole paths that the parts had in their model, which mean nothing
-    under another name or within another model.
+    Earlier configs have the paths of the parts in their model, which are wrong as soon as the block
+    has another name or is in another model.
     """
     if not isinstance(policy, dict) or policy.get("class_name") != "DTypePolicyMap":
         return policy

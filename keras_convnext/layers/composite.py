@@ -1,4 +1,4 @@
-"""What layers that are made of other layers have in common."""
+"""The base of layers made of other layers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,14 +13,14 @@ from keras_convnext.layers.weight_regularizer import regularize
 
 
 class Composite(Rematerializable):
-    """A layer made of parts, which are Keras layers that it calls past their `__call__`.
+    """A layer made of parts: Keras layers whose `call` it uses directly, without `__call__`.
 
-    What is set on a part is not lost: `get_config` writes it down, and what only the `__call__` of
-    a part knows of makes the layer use it.
+    Settings of a part are not lost. `get_config` saves them, and the layer uses a part's `__call__`
+    if the part has a setting that only `__call__` handles, such as a hook.
 
     Args:
         kernel_regularizer: Regularizer of the kernels of all parts. Defaults to `None`.
-        parts: Further arguments of the parts' constructors, by the name of the part. Defaults to
+        parts: Further constructor arguments of the parts, by the name of the part. Defaults to
             `None`.
         **kwargs: Arguments of `keras.layers.Layer`.
     """
@@ -40,8 +40,8 @@ class Composite(Rematerializable):
     def kernel_regularizer(self) -> keras.regularizers.Regularizer | None:
         """Regularizer of the kernels of all parts.
 
-        One that is set here is in the losses from then on. A train function that Keras has
-        compiled already keeps the old one until `model.compile` is called again.
+        A regularizer set here is part of the losses from then on. A compiled train function keeps
+        the old one until `model.compile` is called again.
         """
         return self._kernel_regularizer
 
@@ -61,7 +61,7 @@ class Composite(Rematerializable):
         return [getattr(self, name) for name in self._part_settings.names()]
 
     def _watch_parts(self) -> None:
-        """Begins to look out for what only a part's `__call__` knows of; the end of `build`."""
+        """Watches for settings that only `__call__` handles; called at the end of `build`."""
         self._part_watch = PartWatch(self._parts())
 
     def get_config(self):

@@ -9,16 +9,16 @@ from keras_convnext.layers.weight_regularizer import WeightRegularizer
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
 class DepthwiseConv2D(Rematerializable):
-    """Convolves every channel with a square kernel of its own, keeping height and width.
+    """Convolves each channel with its own square kernel, and keeps height and width.
 
-    The spatial mixing of a ConvNeXt block (paper section 2.3 for depthwise, 2.5 for 7x7). Unlike
-    `keras.layers.DepthwiseConv2D` it takes the fastest implementation known for the backend (see
-    `keras_convnext.kernels`), and is limited to what the network needs: stride 1, symmetric zero
-    padding, one filter per channel, channels last. The kernel has the same shape as in Keras.
+    This is the spatial mixing of a ConvNeXt block (paper section 2.3 for depthwise, 2.5 for 7x7).
+    Unlike `keras.layers.DepthwiseConv2D` it uses the fastest implementation known for the backend
+    (see `keras_convnext.kernels`), and supports only what the network needs: stride 1, symmetric
+    zero padding, one filter per channel, channels last. The kernel has the same shape as in Keras.
 
     Args:
         kernel_size: Odd side of the square kernel, in pixels. Defaults to 7.
-        use_bias: Whether a bias is added to every channel. Defaults to `True`.
+        use_bias: Whether to add a bias to each channel. Defaults to `True`.
         kernel_initializer: Initializer of the kernel. Defaults to Keras's `"glorot_uniform"`.
         bias_initializer: Initializer of the bias. Defaults to `"zeros"`.
         kernel_regularizer: Regularizer of the kernel. Defaults to `None`.
@@ -27,14 +27,15 @@ class DepthwiseConv2D(Rematerializable):
 
     Call arguments:
         inputs: Tensor of shape `(batch, height, width, channels)`.
-        training: Whether gradients will be asked for; the result does not depend on it.
+        training: Whether gradients will be computed; it does not change the result.
 
     Returns:
         Tensor of the same shape.
 
     Raises:
-        ValueError: If `kernel_size` is even or below 1, since it could not be centred on a pixel.
-            When called, if the inputs are no images of the channels that the layer was built for.
+        ValueError: If `kernel_size` is even or below 1, so that it cannot be centered on a pixel.
+            When called, if the inputs are not images with the number of channels that the layer
+            was built for.
 
     Example:
         >>> y = keras_convnext.layers.DepthwiseConv2D(7)(x)  # x: (batch, height, width, channels)
@@ -56,7 +57,7 @@ class DepthwiseConv2D(Rematerializable):
         super().__init__(**kwargs)
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(
-                f"`kernel_size` must be odd and at least 1, so that the kernel is centred on a "
+                f"`kernel_size` must be odd and at least 1, so that the kernel is centered on a "
                 f"pixel. Received: kernel_size={kernel_size}."
             )
         self.kernel_size = kernel_size

@@ -17,17 +17,17 @@ from keras_convnext.layers.kernel_calls import (
 class Downsampling(Composite):
     """Halves height and width between two stages.
 
-    A LayerNorm over the channels, then a 2x2 convolution of stride 2. Source: "A ConvNet for the
-    2020s", section 2.6 ("separate downsampling layers"): without the LayerNorm training diverges.
-    An odd last row or column is left out, as in the official code.
+    It is a LayerNorm over the channels, then a 2x2 convolution with stride 2. Source: "A ConvNet
+    for the 2020s", section 2.6 ("separate downsampling layers"): without the LayerNorm, training
+    diverges. An odd last row or column is ignored, as in the official code.
 
     Args:
-        filters: Channels of the result.
+        filters: Number of output channels.
         kernel_regularizer: Regularizer of the kernels of all parts, as in `keras.layers.Dense`.
-            Defaults to `None`. Setting the attribute later works too; see there.
-        parts: Further arguments of the parts' constructors, by the name of the part, such as
-            `{"norm": {"beta_regularizer": "l2"}}`. Defaults to `None`. What is set on a part
-            of a layer comes back from the layer's config in this form.
+            Defaults to `None`. The attribute can also be set later.
+        parts: Further constructor arguments of the parts, by the name of the part, such as
+            `{"norm": {"beta_regularizer": "l2"}}`. Defaults to `None`. The config of the layer
+            contains what was set on its parts in this form.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
@@ -37,8 +37,8 @@ class Downsampling(Composite):
         Tensor of shape `(batch, height // 2, width // 2, filters)`.
 
     Raises:
-        ValueError: When called, if the inputs are no images of the channels that the layer was
-            built for, or lower or narrower than 2 pixels.
+        ValueError: When called, if the inputs are not images with the number of channels that the
+            layer was built for, or have a side below 2 pixels.
 
     Example:
         >>> y = keras_convnext.layers.Downsampling(192)(x)  # (8, 56, 56, 96) to (8, 28, 28, 192)

@@ -1,4 +1,4 @@
-"""What every convolution, dense layer and normalisation of the network has in common."""
+"""The initializer of all kernels of the network, and the epsilon of all its LayerNorms."""
 
 import keras
 import numpy as np
@@ -10,10 +10,9 @@ LAYER_NORM_EPSILON = 1e-6
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
 class Normal(keras.initializers.RandomNormal):
-    """Keras's `RandomNormal`, with the values drawn by NumPy on the JAX backend.
+    """Keras's `RandomNormal`, whose values are drawn by NumPy on the JAX backend.
 
-    JAX compiles the draw for every shape anew, which took longer than all else in building a
-    network.
+    JAX would compile the draw for each shape, which took most of the time of building a network.
 
     Args:
         mean: Mean of the values. Defaults to 0.
@@ -28,7 +27,7 @@ class Normal(keras.initializers.RandomNormal):
     def __call__(self, shape, dtype=None):
         if keras.backend.backend() != "jax" or not isinstance(self.seed, int):
             return super().__call__(shape, dtype)
-        # Philox is the fastest of NumPy's generators here.
+        # Philox was the fastest of NumPy's generators here.
         values = np.random.Generator(np.random.Philox(self.seed)).standard_normal(shape, "float32")
         values *= self.stddev
         values += self.mean
@@ -36,13 +35,14 @@ class Normal(keras.initializers.RandomNormal):
 
 
 def weight_initializer(scale: float = 1.0) -> keras.initializers.Initializer:
-    """Returns the initialiser of every convolution and dense kernel: a normal of deviation .02.
+    """Returns the initializer of all kernels: a normal with standard deviation 0.02.
 
-    The paper's tables say "truncated normal (0.2)", but the official code cuts a normal of
-    deviation 0.02 at the absolute values -2 and 2, a hundred deviations out, so nothing is cut.
-    Keras's `TruncatedNormal` cuts at two deviations and would start narrower.
+    The paper's tables say "truncated normal (0.2)". The official code truncates a normal with
+    standard deviation 0.02 at the absolute values -2 and 2, a hundred standard deviations, so it
+    truncates nothing. Keras's `TruncatedNormal` truncates at two standard deviations.
 
     Args:
-        scale: Factor on the deviation, such as the `head_init_scale` of a network.
+        scale: Factor on the standard deviation, such as the `head_init_scale` of a network.
+            Defaults to 1.
     """
     return Normal(stddev=0.02 * scale)

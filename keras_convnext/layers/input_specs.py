@@ -1,4 +1,4 @@
-"""What layers ask of the images they are given, checked by Keras before a layer runs."""
+"""Input specs of layers that take images, which Keras checks before every call."""
 
 import keras
 
@@ -7,16 +7,16 @@ def image_spec(channels: int | None = None) -> keras.InputSpec:
     """Returns the spec of tensors of shape `(batch, height, width, channels)`.
 
     Args:
-        channels: Their number; `None` before the layer is built, which fixes it.
+        channels: Number of channels, or `None` for any, as before a layer is built.
     """
     return keras.InputSpec(ndim=4, axes={} if channels is None else {-1: channels})
 
 
 def channels_of(layer: keras.layers.Layer, input_shape) -> int:
-    """Returns the number of channels that a layer is built for.
+    """Returns the number of channels in the shape that a layer is built for.
 
     Raises:
-        ValueError: If it is not known.
+        ValueError: If the number is unknown.
     """
     if input_shape[-1] is None:
         raise ValueError(

@@ -8,12 +8,12 @@ from keras_convnext.layers.input_specs import channels_of
 class LayerScale(keras.layers.Layer):
     """Multiplies every channel by a learned factor that starts near zero.
 
-    Each residual branch of a very deep network then begins as almost nothing and is let in as
-    training goes on. Source: "A ConvNet for the 2020s", table 5 and appendix A.1 (1e-6); first
-    proposed in "Going deeper with Image Transformers" (section 2.1).
+    So each residual branch of a deep network starts as almost nothing and grows during training.
+    Source: "A ConvNet for the 2020s", table 5 and appendix A.1 (1e-6); first proposed in "Going
+    deeper with Image Transformers" (section 2.1).
 
-    The vector is kept in float32 whatever the dtype policy, and multiplied in at least float32:
-    in half precision 1e-6 is subnormal and its updates would be lost.
+    The factors are stored in float32 under any dtype policy, and the product is computed in at
+    least float32. In half precision 1e-6 is subnormal, and its updates would be lost.
 
     Args:
         init_value: Initial value of every factor, above 0. Defaults to 1e-6.
@@ -26,7 +26,7 @@ class LayerScale(keras.layers.Layer):
         Tensor of the same shape and of the layer's compute dtype.
 
     Raises:
-        ValueError: If `init_value` is not above 0: the branch would give no output and its
+        ValueError: If `init_value` is not above 0. With 0 the branch would have no output, and its
             weights no gradient.
 
     Example:
@@ -37,9 +37,9 @@ class LayerScale(keras.layers.Layer):
         super().__init__(**kwargs)
         if not init_value > 0:
             raise ValueError(
-                f"`init_value` must be above 0, since a branch scaled by 0 can never start to "
-                f"learn. Received: init_value={init_value}. To go without layer scale, leave the "
-                f"layer out (layer_scale_init_value=None in a model)."
+                f"`init_value` must be above 0, since a branch scaled by 0 cannot learn. "
+                f"Received: init_value={init_value}. For a network without layer scale, pass "
+                f"layer_scale_init_value=None to the model."
             )
         self.init_value = float(init_value)
 

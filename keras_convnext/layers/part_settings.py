@@ -1,20 +1,20 @@
-"""What was set on the parts of a layer, kept in the layer's config."""
+"""Settings of a layer's parts, which the layer's config saves."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
 
-# What the config of the layer itself says of its parts, and LayerNorm's axis, which Keras writes
-# as a list once it is built.
+# Settings of parts that follow from the layer's own config, and LayerNorm's axis, which becomes a
+# list when it is built.
 KEPT_BY_THE_LAYER = ("name", "dtype", "trainable", "rate", "axis")
 
 
 class PartSettings:
-    """Makes the parts of a layer, and tells what has been set on them since.
+    """Creates the parts of a layer, and finds what was changed on them since.
 
     Args:
-        arguments: Further arguments of the parts' constructors, by the name of the part.
+        arguments: Further constructor arguments of the parts, by the name of the part.
     """
 
     def __init__(self, arguments: Mapping[str, Mapping[str, Any]]) -> None:
@@ -22,7 +22,7 @@ class PartSettings:
         self._defaults: dict[str, dict] = {}
 
     def make(self, kind: type[keras.layers.Layer], name: str, *args, **kwargs):
-        """Makes a part, with the arguments that are there for it."""
+        """Creates a part, with the further arguments for its name."""
         part = kind(*args, name=name, **kwargs)
         self._defaults[name] = part.get_config()
         if name not in self._arguments:
@@ -30,20 +30,20 @@ class PartSettings:
         return kind.from_config({**part.get_config(), **self._arguments[name]})
 
     def names(self) -> list[str]:
-        """Returns the names of the parts made so far."""
+        """Returns the names of the parts created so far."""
         return list(self._defaults)
 
     def set_default(self, part: keras.layers.Layer, name: str) -> None:
-        """Takes the present value of an argument as one that the layer's config accounts for."""
+        """Marks the current value of a part's argument as part of the layer's own config."""
         self._defaults[part.name][name] = part.get_config()[name]
         self._arguments.get(part.name, {}).pop(name, None)
 
     def changed(self, parts: Iterable[keras.layers.Layer], trainable: bool) -> dict[str, dict]:
-        """Returns the arguments that make the parts as they are now, by the name of the part.
+        """Returns the arguments that create the parts as they are now, by the name of the part.
 
         Args:
-            parts: Those of the layer that there are: others are made when it is built.
-            trainable: Whether the layer is; where it is not, no part is.
+            parts: The parts created so far; some are created when the layer is built.
+            trainable: Whether the layer is trainable; if it is not, no part is.
         """
         arguments = dict(self._arguments)
         for part in parts:

@@ -1,4 +1,4 @@
-"""Layers whose activations `keras.RematScope` can recompute for the gradients."""
+"""Layers whose activations `keras.RematScope` can recompute in the backward pass."""
 
 from collections.abc import Callable
 
@@ -6,10 +6,10 @@ import keras
 
 
 class Rematerializable(keras.layers.Layer):
-    """A layer of one input whose `training` stays a Python value when its call is recomputed.
+    """A layer with one input whose `training` remains a Python value when it is recomputed.
 
-    Keras hands `training` to what is recomputed as an argument. JAX would trace it there, and
-    TensorFlow refuses arguments that are named.
+    Keras passes `training` to the recomputed function as an argument. JAX would trace it there, and
+    TensorFlow does not accept keyword arguments.
     """
 
     def rematerialized_call(self, layer_call: Callable, *args, **kwargs) -> Callable:

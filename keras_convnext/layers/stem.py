@@ -15,21 +15,22 @@ from keras_convnext.layers.kernel_calls import (
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
 class Stem(Composite):
-    """Cuts the image into square patches, one vector each, and normalises every vector.
+    """Splits the image into square patches and maps each to a normalized vector.
 
-    A convolution whose kernel and stride are the patch, then a LayerNorm over the channels. Source:
-    "A ConvNet for the 2020s", section 2.2 ("patchify") and 2.6 (the LayerNorm after it). Rows and
-    columns that do not fill a patch are left out, as in the official code.
+    It is a convolution whose kernel and stride are the patch size, then a LayerNorm over the
+    channels. Source: "A ConvNet for the 2020s", section 2.2 ("patchify") and 2.6 (the LayerNorm).
+    Rows and columns that do not fill a patch are ignored, as in the official code.
 
     Args:
-        filters: Channels of the result.
+        filters: Number of output channels.
         patch_size: Side of a patch in pixels. Defaults to 4.
-        use_norm: Whether the LayerNorm is there; the isotropic networks (section 3.3) go without.
+        use_norm: Whether there is a LayerNorm; the isotropic networks (section 3.3) have none.
+            Defaults to `True`.
         kernel_regularizer: Regularizer of the kernels of all parts, as in `keras.layers.Dense`.
-            Defaults to `None`. Setting the attribute later works too; see there.
-        parts: Further arguments of the parts' constructors, by the name of the part, such as
-            `{"conv": {"bias_regularizer": "l2"}}`. Defaults to `None`. What is set on a part
-            of a layer comes back from the layer's config in this form.
+            Defaults to `None`. The attribute can also be set later.
+        parts: Further constructor arguments of the parts, by the name of the part, such as
+            `{"conv": {"bias_regularizer": "l2"}}`. Defaults to `None`. The config of the layer
+            contains what was set on its parts in this form.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
@@ -39,8 +40,8 @@ class Stem(Composite):
         Tensor of shape `(batch, height // patch_size, width // patch_size, filters)`.
 
     Raises:
-        ValueError: When called, if the inputs are no images of the channels that the layer was
-            built for, or smaller than a patch.
+        ValueError: When called, if the inputs are not images with the number of channels that the
+            layer was built for, or are smaller than a patch.
 
     Example:
         >>> y = keras_convnext.layers.Stem(96)(images)  # (8, 224, 224, 3) to (8, 56, 56, 96)

@@ -9,33 +9,31 @@ from keras_convnext.kernels.draws import repeatable_draws
 class StochasticDepth(keras.layers.Layer):
     """Drops a residual branch for whole samples while training.
 
-    Each sample of the batch is kept or set to zero by a draw of its own. What is kept is divided
-    by the probability of being kept, so that the expected value does not change; outside training
-    the layer does nothing. Source: "Deep Networks with Stochastic Depth"; rates per network in
-    "A ConvNet for the 2020s", tables 5 and 6.
+    Each sample of the batch is kept or set to zero independently. Kept samples are divided by the
+    probability of being kept, so that the expected value does not change. Outside training the
+    layer does nothing. Source: "Deep Networks with Stochastic Depth"; rates per network in "A
+    ConvNet for the 2020s", tables 5 and 6.
 
-    The draws come from a seed generator of the layer's own (without one, JAX refuses to trace the
-    layer), whose state is written with the weights, so that a resumed run draws what an unbroken
-    one would have drawn.
+    The layer has its own seed generator, without which JAX cannot trace it. The generator's state
+    is saved with the weights, so that a resumed run draws the same as one without interruption.
 
     Args:
         rate: Probability of dropping a sample, from 0 up to but not including 1. Defaults to 0.
-            The attribute can be set. A train function that Keras has compiled already keeps the
-            old rate, on TensorFlow and JAX, until `model.compile` is called again.
-        seed: Integer seed of the draws, or `None` to take one from Python's generator, which
-            `keras.utils.set_random_seed` fixes.
+            The attribute can be set. On TensorFlow and JAX, a compiled train function keeps the
+            old rate until `model.compile` is called again.
+        seed: Integer seed, or `None` to draw one from Python's generator, which
+            `keras.utils.set_random_seed` seeds. Defaults to `None`.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         inputs: Tensor of shape `(batch, ...)`.
-        training: Whether samples are dropped.
+        training: Whether to drop samples. Must be a Python value.
 
     Returns:
         Tensor of the same shape and dtype.
 
     Raises:
-        ValueError: If `rate` lies outside [0, 1), or `training` is known only when a compiled
-            function runs.
+        ValueError: If `rate` is outside [0, 1), or `training` is a traced tensor.
 
     Example:
         >>> y = keras_convnext.layers.StochasticDepth(0.1)(x)  # x: (batch, height, width, channels)
@@ -49,7 +47,7 @@ class StochasticDepth(keras.layers.Layer):
         self._draws = repeatable_draws()
         self.seed_generator: keras.random.SeedGenerator | None = None
         self.rate = rate
-        self.built = True  # nothing depends on the input's shape
+        self.built = True  # the layer has no weights
 
     @property
     def rate(self) -> float:
@@ -68,7 +66,7 @@ class StochasticDepth(keras.layers.Layer):
             self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def rematerialized_call(self, layer_call, *args, **kwargs):
-        return layer_call  # recomputed it would draw another time, and there is little to save
+        return layer_call  # recomputed, it would draw again, and there is little memory to save
 
     def call(self, inputs, training=False):
         if self._rate == 0 or not _is_known(training):
@@ -86,8 +84,8 @@ class StochasticDepth(keras.layers.Layer):
             store[self.SEED_STATE] = ops.convert_to_numpy(self.seed_generator.state)
 
     def load_own_variables(self, store):
-        # Weights saved at rate 0 hold no state, and a network at rate 0 has no use for one:
-        # changing the rate between pre-training and fine-tuning must not stop the weights.
+        # At rate 0 there is no state, in the file or in the layer. The rate may differ between
+        # pre-training and fine-tuning, and the weights must load all the same.
         if self.seed_generator is not None and self.SEED_STATE in store.keys():  # noqa: SIM118
             self.seed_generator.state.assign(np.asarray(store[self.SEED_STATE]))
 
@@ -101,10 +99,10 @@ class StochasticDepth(keras.layers.Layer):
 def _is_known(training) -> bool:
     try:
         return bool(training)
-    except TypeError as error:  # of JAX and TensorFlow, for what they trace
+    except TypeError as error:  # from JAX and TensorFlow, for a traced tensor
         raise ValueError(
-            "Stochastic depth must know whether it is `training` when it is traced: pass True or "
-            "False. Inside of `jax.checkpoint` or `jax.jit`, close over the value rather than pass "
-            "it as an argument; where a whole model is recomputed, have its layers recomputed "
-            "instead, by `keras.RematScope` around the building of the network alone."
+            "Stochastic depth needs `training` as a Python value: pass True or False. Inside "
+            "`jax.checkpoint` or `jax.jit`, close over the value instead of passing it as an "
+            "argument. To recompute a model, recompute its layers: create the network within "
+            "`keras.RematScope`, and call it outside."
         ) from error

@@ -1,4 +1,4 @@
-"""Regularizers of a layer that can be set at any time."""
+"""Regularizers of a layer that can be changed at any time."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ import keras
 
 
 class WeightRegularizer:
-    """A layer's attribute `<name>_regularizer`, which regularizes its weights of that name.
+    """A layer's attribute `<name>_regularizer`, which regularizes the weights of that name.
 
-    In Keras's own layers such an attribute is read once, when the weights are made. One that is set
-    here is in the layer's losses from then on. A train function that Keras has compiled already
-    keeps the old one until `model.compile` is called again.
+    Keras's own layers read such an attribute once, when they create the weights. A regularizer set
+    here is part of the layer's losses from then on. A compiled train function keeps the old one
+    until `model.compile` is called again.
     """
 
     def __set_name__(self, owner: type, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Optimizers the recipes use, each usable in a `model.compile` of one's own."""
+"""The optimizers of the recipes, each usable in your own `model.compile`."""
 
 from keras_convnext.optimizers.adamw import AdamW as AdamW
 from keras_convnext.optimizers.lamb import LAMB as LAMB

@@ -1,4 +1,4 @@
-"""AdamW, which the networks of the paper are trained with."""
+"""AdamW, the optimizer of the paper."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -22,33 +22,33 @@ class _Update(NamedTuple):
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
 class AdamW(Optimizer, keras.optimizers.AdamW):
-    """AdamW as the paper trains with it: vectors are not decayed, and epsilon is 1e-8.
+    """AdamW as in the paper: vectors do not decay, and epsilon is 1e-8.
 
-    Biases, the scale and offset of LayerNorm and layer scale have one dimension and are left out of
-    weight decay; kernels, of any kind, are decayed. Epsilon is added where PyTorch adds it.
-    Source: the official `optim_factory.py`; values in "A ConvNet for the 2020s", table 5. Keras's
-    own list of exclusions is lost when a model is saved and loaded; this rule is not.
+    Biases, the factors and offsets of LayerNorm, and layer scale have one dimension and do not
+    decay; kernels of any kind do. Epsilon is added after bias correction, as in PyTorch. Source:
+    the official `optim_factory.py`; values in "A ConvNet for the 2020s", table 5. Keras's own list
+    of exclusions is lost when a model is saved and loaded; this rule is not.
 
     Args:
         learning_rate: A number or a schedule. Defaults to 4e-3, the paper's for batches of 4096.
         weight_decay: Decoupled weight decay. Defaults to 0.05.
-        epsilon: Added to the root in the denominator. Defaults to 1e-8; Keras's own is 1e-7.
+        epsilon: Added to the denominator. Defaults to 1e-8; Keras's own default is 1e-7.
         layer_decay: For fine-tuning, the factor on the learning rate from one group of layers to
             the next one nearer to the image, in (0, 1]: 0.8 in table 6, see
             `optimizers.layer_decay`. Weight decay shrinks with the rate, as in PyTorch.
-            Defaults to `None`, one rate for all.
+            Defaults to `None`, one rate for all layers.
         layer_decay_rule: Which layers form a group: `"group"` (three blocks, table 6), `"block"` or
             `"stage"`. Defaults to `"group"`.
-        decay_vectors: Whether tensors of one dimension are decayed too. Defaults to `False`.
+        decay_vectors: Whether tensors of one dimension decay too. Defaults to `False`.
         **kwargs: Further arguments of `keras.optimizers.AdamW`, such as `beta_2` and
             `global_clipnorm`. With `gradient_accumulation_steps` a schedule counts updates. With
-            `use_ema` and `ema_momentum` (0.9999 in table 5) the average starts from the weights as
-            they are when training begins, as in timm, and training leaves the weights themselves in
-            the model: `keras_convnext.callbacks.EMAEvaluation` evaluates the average. The
-            statistics of BatchNorm are no part of it.
+            `use_ema` and `ema_momentum` (0.9999 in table 5) the EMA starts from the weights as they
+            are when training begins, as in timm, and training leaves the weights themselves in the
+            model: `keras_convnext.callbacks.EMAEvaluation` evaluates the EMA. It does not include
+            the statistics of BatchNorm.
 
     Raises:
-        ValueError: If `layer_decay` does not lie in (0, 1], or the rule is none of these.
+        ValueError: If `layer_decay` is outside (0, 1], or the rule is unknown.
 
     Example:
         >>> model.compile(keras_convnext.optimizers.AdamW(1e-3), loss="categorical_crossentropy")

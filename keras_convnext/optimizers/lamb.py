@@ -1,4 +1,4 @@
-"""LAMB, which timm trains ResNet-50 with."""
+"""LAMB, with which timm trains ResNet-50."""
 
 import keras
 from keras import ops
@@ -10,26 +10,26 @@ from keras_convnext.optimizers.base import Optimizer
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
 class LAMB(AdamW):
-    """LAMB as timm has it: AdamW whose update of a tensor is as long as the tensor itself.
+    """LAMB as in timm: AdamW with the update of each tensor scaled to the tensor's norm.
 
-    The update, its weight decay included, is scaled to the length of the tensor it moves before the
-    learning rate is applied. Tensors that are not decayed are moved as by AdamW. Source: "Large
-    Batch Optimization for Deep Learning", You et al. 2019; `timm.optim.Lamb`.
+    The update, including weight decay, is scaled to the norm of the tensor before the learning rate
+    is applied. Tensors without weight decay are updated as by AdamW. Source: "Large Batch
+    Optimization for Deep Learning", You et al. 2019; `timm.optim.Lamb`.
 
     Args:
         learning_rate: A number or a schedule. Defaults to 5e-3, that of "ResNet strikes back" for
             batches of 2048.
-        weight_decay: Share of the weight in its update, before that is scaled. Defaults to 0.01.
-        epsilon: Added to the root in the denominator. Defaults to 1e-6.
-        layer_decay: As of `AdamW`. Defaults to `None`, one rate for all.
-        layer_decay_rule: As of `AdamW`. Defaults to `"group"`.
-        decay_vectors: Whether tensors of one dimension are decayed, and their updates scaled, too.
+        weight_decay: Share of the weight in its update, before scaling. Defaults to 0.01.
+        epsilon: Added to the denominator. Defaults to 1e-6.
+        layer_decay: As in `AdamW`. Defaults to `None`, one rate for all layers.
+        layer_decay_rule: As in `AdamW`. Defaults to `"group"`.
+        decay_vectors: Whether tensors of one dimension decay, and have their updates scaled, too.
             Defaults to `False`.
-        **kwargs: Further arguments as of `AdamW`. timm's clips the gradients' norm to 1 unless told
-            otherwise, which here is `global_clipnorm=1.0`.
+        **kwargs: Further arguments as in `AdamW`. timm clips the norm of the gradients to 1 by
+            default; here that is `global_clipnorm=1.0`.
 
     Raises:
-        ValueError: If `layer_decay` does not lie in (0, 1], or the rule is none of these.
+        ValueError: If `layer_decay` is outside (0, 1], or the rule is unknown.
 
     Example:
         >>> optimizer = keras_convnext.optimizers.LAMB(5e-3, 0.01, global_clipnorm=1.0)

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent with momentum, which ResNet-50 is trained with by tradition."""
+"""Stochastic gradient descent with momentum, the original optimizer of ResNet-50."""
 
 import keras
 
@@ -7,26 +7,26 @@ from keras_convnext.optimizers.base import Optimizer
 
 @keras.saving.register_keras_serializable(package="keras_convnext")
 class SGD(Optimizer, keras.optimizers.SGD):
-    """Gradient descent with momentum as PyTorch has it.
+    """Gradient descent with momentum as in PyTorch.
 
-    The learning rate stands outside the momentum, so that a step of the schedule is felt at once;
-    in Keras's own the momentum keeps the rate it was gathered with. Weight decay is added to the
-    gradient and gathers momentum too. Source: `torch.optim.SGD`; values of "Deep Residual Learning
-    for Image Recognition", He et al. 2016.
+    The learning rate is applied after the momentum, so that a change of the rate has its full
+    effect at once; in Keras's own the momentum contains earlier rates. Weight decay is added to the
+    gradient, and so is part of the momentum. Source: `torch.optim.SGD`; values of "Deep Residual
+    Learning for Image Recognition", He et al. 2016.
 
     Args:
         learning_rate: A number or a schedule. Defaults to 0.1, for batches of 256.
-        momentum: What is kept of the former gradients, in [0, 1]. Defaults to 0.9.
+        momentum: Factor on the sum of earlier gradients, in [0, 1]. Defaults to 0.9.
         weight_decay: Share of the weight that is added to its gradient. Defaults to 1e-4.
-        layer_decay: As of `AdamW`. Defaults to `None`, one rate for all.
-        layer_decay_rule: As of `AdamW`. Defaults to `"group"`.
-        decay_vectors: Whether tensors of one dimension are decayed too. Defaults to `False`;
-            ResNet-50's own recipe decays them.
+        layer_decay: As in `AdamW`. Defaults to `None`, one rate for all layers.
+        layer_decay_rule: As in `AdamW`. Defaults to `"group"`.
+        decay_vectors: Whether tensors of one dimension decay too. Defaults to `False`; in
+            ResNet-50's own recipe they do.
         **kwargs: Further arguments of `keras.optimizers.SGD`, such as `nesterov` and
-            `global_clipnorm`; accumulation and the moving average are as of `AdamW`.
+            `global_clipnorm`. Gradient accumulation and the EMA work as in `AdamW`.
 
     Raises:
-        ValueError: If `layer_decay` does not lie in (0, 1], or the rule is none of these.
+        ValueError: If `layer_decay` is outside (0, 1], or the rule is unknown.
 
     Example:
         >>> optimizer = keras_convnext.optimizers.SGD(0.1, momentum=0.9, decay_vectors=True)
