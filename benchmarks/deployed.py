@@ -140,10 +140,10 @@ def export_timms(name: str, folder: Path) -> None:
     converted.inputs[0].set_names({"images"})
     openvino.save_model(converted, folder / "float32.xml", compress_to_fp16=False)
     calibration = normalized(photographs(30))
-    integers = quantization.quantized(onnx.load(folder / "float32.onnx"), "images", calibration)
+    integers = quantization.quantize(onnx.load(folder / "float32.onnx"), "images", calibration)
     onnx.save(integers, folder / "int8.onnx")
     openvino.save_model(
-        quantization.quantized(converted, "images", calibration), folder / "int8.xml"
+        quantization.quantize(converted, "images", calibration), folder / "int8.xml"
     )
 
 

@@ -27,8 +27,8 @@ from keras_convnext.recipe import Recipe as Recipe
 from keras_convnext.recipe import load_recipe as load_recipe
 from keras_convnext.runs.directory import RunDirectory as RunDirectory
 from keras_convnext.serving.export import export as export
-from keras_convnext.serving.predictor import Prediction as Prediction
-from keras_convnext.serving.predictor import Predictor as Predictor
+from keras_convnext.tasks.classification.predictor import Prediction as Prediction
+from keras_convnext.tasks.classification.predictor import Predictor as Predictor
 from keras_convnext.weights.load import load_weights as load_weights
 from keras_convnext.weights.save import save_weights as save_weights
 from keras_convnext.workflows import evaluate as evaluate

@@ -19,7 +19,7 @@ from rich.progress import (
 
 from keras_convnext import files
 from keras_convnext.console import console
-from keras_convnext.metric_values import greater_is_better, plain, short
+from keras_convnext.metric_values import as_line, greater_is_better, plain, short
 
 
 class LearningRateLog(keras.callbacks.Callback):
@@ -66,9 +66,8 @@ class MetricsLog(keras.callbacks.Callback):
         self._started = time.monotonic() - seconds_before
 
     def on_epoch_end(self, epoch, logs=None):
-        row = {"epoch": epoch + 1, "seconds": round(time.monotonic() - self._started, 3)}
-        row |= {name: plain(value) for name, value in (logs or {}).items()}
-        files.append(self.path, f"{json.dumps(row)}\n".encode())
+        seconds = time.monotonic() - self._started
+        files.append(self.path, as_line(epoch + 1, seconds, logs or {}))
 
 
 class EMAEvaluation(keras.callbacks.Callback):

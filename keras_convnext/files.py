@@ -1,6 +1,7 @@
 """Files that are there whole or not at all, whenever the process or the machine stops."""
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
@@ -10,6 +11,8 @@ from pathlib import Path
 from keras_convnext.errors import RunError, UserError
 
 PARTIAL = ".partial-"
+# In a partial directory: the names that `whole_files` is about to give, as JSON.
+NAMES = ".names"
 
 
 class WriteError(OSError, UserError):
@@ -63,13 +66,41 @@ def whole_files(*paths: Path) -> Iterator[tuple[Path, ...]]:
     with write_errors(paths[-1]), _partial_directory(paths[0].parent) as directory:
         written = tuple(directory / path.name for path in paths)
         yield written
-        for file in written:
+        (directory / NAMES).write_text(json.dumps([path.name for path in paths]))
+        for file in (*written, directory / NAMES):
             _sync(file)
         with contextlib.ExitStack() as undo:
             for file, path in zip(written, paths, strict=True):
                 os.replace(file, path)
                 undo.callback(path.unlink)
             undo.pop_all()
+
+
+def undo_interrupted(path: Path) -> None:
+    """Removes the files of `whole_files` if its process was killed between two of the names.
+
+    Args:
+        path: Any of the files.
+    """
+    for directory in path.parent.glob(f"{PARTIAL}*"):
+        if path.name in _names_to_give(directory):
+            _remove_partial_directory(directory)
+
+
+def _names_to_give(directory: Path) -> list[str]:
+    try:
+        return json.loads((directory / NAMES).read_text())
+    except (OSError, ValueError):  # another kind of write, or a kill before any name was given
+        return []
+
+
+def _remove_partial_directory(directory: Path) -> None:
+    names = _names_to_give(directory)
+    if names and (directory / names[-1]).exists():  # killed before the last name was given
+        for name in names:
+            if not (directory / name).exists():
+                (directory.parent / name).unlink(missing_ok=True)
+    shutil.rmtree(directory)
 
 
 @contextlib.contextmanager
@@ -152,7 +183,7 @@ def link(source: Path, path: Path) -> None:
 def remove_partial(directory: Path) -> None:
     """Removes what a killed process was writing into a directory."""
     for path in directory.glob(f"{PARTIAL}*"):
-        shutil.rmtree(path)
+        _remove_partial_directory(path)
 
 
 @contextlib.contextmanager

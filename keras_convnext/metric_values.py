@@ -1,22 +1,23 @@
-"""The values of metrics, one number or more, as files and lines of text take them."""
+"""Converts the values of metrics to JSON and to text."""
 
+import json
 from typing import Any
 
 import keras
 import numpy as np
 
-NUMBERS_SHOWN = 4  # of a metric that has several, in a line
+NUMBERS_SHOWN = 4  # of a metric with several, in a line of text
 
 
 def plain(value: Any) -> float | list | str | None:
-    """Returns the value of a metric as JSON takes it.
+    """Returns the value of a metric in a form that JSON supports.
 
     Args:
         value: A number, an array or a tensor of any shape, text or `None`.
 
     Returns:
-        A float for one number, nested lists for several, text and `None` as they are; of anything
-        else, its text.
+        A float for one number, nested lists for several; text and `None` unchanged; the text of any
+        other value.
     """
     if value is None or isinstance(value, str):
         return value
@@ -31,18 +32,18 @@ def plain(value: Any) -> float | list | str | None:
 def _as_array(value):
     if keras.ops.is_tensor(value) or isinstance(value, keras.Variable):
         if keras.backend.standardize_dtype(value.dtype) == "bfloat16":
-            value = keras.ops.cast(value, "float32")  # TensorFlow's cannot be had as an array
+            value = keras.ops.cast(value, "float32")  # TensorFlow has no NumPy form of it
         value = keras.ops.convert_to_numpy(value)
     try:
         array = np.asarray(value)
     except ValueError:  # lists of different lengths
         return np.asarray(value, object)
-    # NumPy has no kind of its own for bfloat16.
+    # NumPy has no bfloat16 of its own.
     return array.astype("float32") if array.dtype.name == "bfloat16" else array
 
 
 def greater_is_better(metric: str) -> bool | None:
-    """Returns whether greater values of a metric are better; `None` if its name does not tell.
+    """Returns whether greater values of a metric are better; `None` if it is unknown.
 
     Example:
         >>> greater_is_better("val_accuracy"), greater_is_better("val_loss")
@@ -55,7 +56,7 @@ def greater_is_better(metric: str) -> bool | None:
 
 
 def short(value: Any) -> str:
-    """Returns the value of a metric as it fits into a line; of several numbers, the first few."""
+    """Returns the value of a metric as short text; of several numbers, the first few."""
     value = plain(value)
     if isinstance(value, float):
         return f"{value:.4g}"
@@ -64,3 +65,16 @@ def short(value: Any) -> str:
     numbers = np.ravel(np.asarray(value, object))
     shown = " ".join(short(number) for number in numbers[:NUMBERS_SHOWN])
     return f"[{shown} ...]" if len(numbers) > NUMBERS_SHOWN else f"[{shown}]"
+
+
+def as_line(epoch: int, seconds: float, logs: dict[str, Any]) -> bytes:
+    """Returns an epoch's line of a metrics file.
+
+    Args:
+        epoch: The epoch, counted from 1.
+        seconds: The time since the first epoch began.
+        logs: The metrics of the epoch.
+    """
+    row: dict[str, Any] = {"epoch": epoch, "seconds": round(seconds, 3)}
+    row |= {name: plain(value) for name, value in logs.items()}
+    return f"{json.dumps(row)}\n".encode()

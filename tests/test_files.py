@@ -4,7 +4,7 @@ import os
 import resource
 
 import pytest
-from file_operations import listening
+from file_operations import killed_at, listening
 
 from keras_convnext import files
 from keras_convnext.errors import UserError
@@ -71,6 +71,32 @@ def test_files_that_belong_together_get_their_names_in_order(tmp_path):
             place.write_text(place.name)
     assert order == ["b", "a"]
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "a", "b": "b"}
+
+
+def test_files_that_belong_together_are_there_all_or_none_after_a_kill(tmp_path):
+    def write(folder):
+        with files.whole_files(folder / "b", folder / "a") as places:
+            for place in places:
+                place.write_text(place.name)
+
+    (tmp_path / "all").mkdir()
+    with killed_at(None, tmp_path) as operations:
+        write(tmp_path / "all")
+    alone = 0
+    for number in range(len(operations)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with killed_at(number, folder):
+            write(folder)
+        names = {path.name for path in folder.iterdir() if not path.name.startswith(files.PARTIAL)}
+        alone += names == {"b"}
+        clean = (
+            files.remove_partial if number % 2 else lambda one: files.undo_interrupted(one / "a")
+        )
+        clean(folder)
+        names = {path.name for path in folder.iterdir() if not path.name.startswith(files.PARTIAL)}
+        assert names in (set(), {"a", "b"}), f"after a kill at {operations[number]}"
+    assert alone
 
 
 @pytest.mark.parametrize("fails", ["a", "b"])

@@ -22,7 +22,9 @@ ROWS = [
     {"layers", "weights", "runs"},
     {"models"},
     {"conversion", "data", "training"},
-    {"benchmark", "evaluation", "serving"},
+    {"benchmark", "evaluation"},
+    {"tasks"},
+    {"serving"},
     {"workflows"},
     {"cli"},
     {"__main__"},
@@ -32,7 +34,7 @@ ROW_OF = {part: row for row, parts in enumerate(ROWS) for part in parts}
 APART = [
     {"layers", "weights", "runs"},
     {"data", "training"},
-    {"benchmark", "evaluation", "serving"},
+    {"benchmark", "evaluation"},
 ]
 
 # Modules that a recipe, the command line and this package itself need before a backend is chosen.

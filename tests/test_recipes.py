@@ -12,7 +12,8 @@ from keras_convnext.data.sources.load import load_splits
 from keras_convnext.recipe import Recipe, load_recipe
 from keras_convnext.recipe.shipped import read_header
 from keras_convnext.runs.plan import make_plan
-from keras_convnext.training.model import build_model, compile_model, initialize
+from keras_convnext.tasks.classification.task import CLASSIFICATION
+from keras_convnext.training.model import build_model, initialize
 
 RECIPES = {
     "quickstart": ["digits", "folder"],
@@ -241,7 +242,7 @@ def test_it_trains_two_updates(toy_of, batches, name):
     plan = make_plan(recipe, 2 * recipe.data.batch_size, 0, CLASSES)
     model = build_model(recipe, CLASSES)
     initialize(model, recipe.init)
-    compile_model(model, recipe, plan)
+    CLASSIFICATION.compile_model(model, recipe, plan)
     # Compiling takes longer than all else together, so only one of a kind is compiled.
     model.run_eagerly = name not in OF_A_KIND
     before = [keras.ops.convert_to_numpy(weight) for weight in model.weights]

@@ -12,13 +12,15 @@ import tensorflow as tf
 from model_files import tensors
 from PIL import Image
 
-from keras_convnext import Predictor, evaluate, export, imagenet, train, workflows
-from keras_convnext.data.read_errors import unreadable_named
+from keras_convnext import Predictor, evaluate, export, imagenet, train
+from keras_convnext.data.read_errors import as_data_error
 from keras_convnext.data.sources.folder import image_folder
 from keras_convnext.data.sources.load import digits, load_splits
 from keras_convnext.errors import DataError, MissingPackage, RunError, UserError
 from keras_convnext.runs.checkpoints import Checkpoints
 from keras_convnext.runs.directory import RunDirectory
+from keras_convnext.tasks import base, source
+from keras_convnext.tasks.classification import task
 
 
 def weights(path):
@@ -110,7 +112,7 @@ def test_the_metrics_are_those_of_every_epoch(trained):
     ]
     assert (first["epoch"], last["epoch"]) == (1, 2)
     # Five updates of warm-up end at the peak; five of the cosine at the final rate.
-    assert first["learning_rate"] == pytest.approx(4e-3)
+    assert first["learning_rate"] == pytest.approx(2e-3)
     assert last["learning_rate"] == pytest.approx(1e-6, rel=1e-3)
     # The evaluation is of the weights after the last epoch.
     assert evaluation.top(1) == pytest.approx(last["val_accuracy"])
@@ -162,7 +164,7 @@ def test_a_run_goes_on_after_it_was_stopped(trained, tiny_recipe, tmp_path, caps
     run, evaluation = trained
     stopped = stopped_after_its_first_epoch(run, tmp_path / "run")
     again, evaluation_again = train(tiny_recipe("export.saved_model=false"), stopped.path)
-    assert f"Going on with {stopped.path} after epoch 1 of 2" in capsys.readouterr().err
+    assert f"Resuming {stopped.path} after epoch 1 of 2" in capsys.readouterr().err
     assert_the_same_but_for_seconds(again, run)
     np.testing.assert_array_equal(evaluation_again.probabilities, evaluation.probabilities)
     assert not again.saved_model.exists()  # as it was asked for now
@@ -197,7 +199,7 @@ def test_an_unfinished_run_can_be_used_and_is_not_confused_with_another(
         train(tiny_recipe("model.drop_path_rate=0.2"), stopped.path)
     environment = json.loads(stopped.environment_file.read_text())
     stopped.environment_file.write_text(json.dumps({**environment, "backend": "numpy"}))
-    with pytest.raises(RunError, match="was begun on numpy"):
+    with pytest.raises(RunError, match="was started on numpy"):
         train(tiny_recipe(), stopped.path)
     stopped.environment_file.write_text(json.dumps(environment))
     plan = json.loads(stopped.plan_file.read_text())
@@ -211,7 +213,7 @@ def test_an_unfinished_run_can_be_used_and_is_not_confused_with_another(
 
 @pytest.mark.backend_free
 def test_a_run_may_have_no_validation_images(tiny_recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr(workflows, "load_splits", lambda data: (load_splits(data)[0], None))
+    monkeypatch.setattr(base, "load_splits", lambda data: (load_splits(data)[0], None))
     recipe = tiny_recipe("data.validation_split=null", "optimizer.ema_decay=0.9")
     run, evaluation = train(recipe, tmp_path / "run")
     assert evaluation is None
@@ -222,7 +224,7 @@ def test_a_run_may_have_no_validation_images(tiny_recipe, tmp_path, monkeypatch)
     assert json.loads(run.results_file.read_text()) == {"epochs": 2, "validation": None}
     with pytest.raises(UserError, match=r"has no validation images: .*--data on the command line"):
         evaluate(run.path)
-    with pytest.raises(RunError, match="Take 'last'"):
+    with pytest.raises(RunError, match="Use 'last'"):
         evaluate(run.path, checkpoint="best")
 
 
@@ -237,7 +239,7 @@ def test_a_report_that_does_not_fit_on_the_disk_is_said_and_made_later(
         raise OSError(errno.ENOSPC, "No space left on device", "curves.png")
 
     with monkeypatch.context() as patch:
-        patch.setattr(workflows, "write_report", full)
+        patch.setattr(task, "write_report", full)
         with pytest.raises(RunError, match=r"curves.png cannot be written: No space .* is done"):
             train(tiny_recipe(), stopped.path)
     assert not stopped.is_finished()
@@ -562,7 +564,7 @@ def test_a_finished_run_is_given_more_epochs(of_photos, photos, step_recipe, tmp
     (run.path / "model.onnx").touch()
     run, _ = train(step_recipe(photos), run.path, callbacks=[listener])
     notices = capsys.readouterr().err
-    assert "after epoch 1 of 3" in notices and "not made again: " + str(run.path) in notices
+    assert "after epoch 1 of 3" in notices and "not updated: " + str(run.path) in notices
     assert listener.epochs == [0, 1, 2]
     assert_the_same_but_for_seconds(run, of_photos[0])
     assert json.loads(run.results_file.read_text())["epochs"] == 3
@@ -660,6 +662,42 @@ def test_other_images_in_the_place_of_a_runs_own_are_refused(of_photos, photos, 
 
 
 @pytest.mark.backend_free
+def test_an_image_for_calibration_that_goes_bad_is_named(of_photos, photos, tmp_path):
+    run = RunDirectory(shutil.copytree(of_photos[0].path, tmp_path / "run"))
+    copy = shutil.copytree(photos, tmp_path / "images")
+    text = run.recipe_file.read_text().replace(str(photos), str(copy))
+    run.recipe_file.write_text(text.replace("check_images: true", "check_images: false"))
+    (copy / "train/b/1.png").write_text("no image any more")
+    with pytest.raises(DataError, match=r"images/train/b/1\.png cannot be read as an image"):
+        export(run.path, tmp_path / "model.onnx", "onnx", precision="int8")
+    assert not (tmp_path / "model.onnx").exists()
+
+
+class StopAfterFirstEpoch(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = True
+
+
+@pytest.mark.backend_free
+def test_a_run_that_a_callback_ended_stays_ended_when_it_resumes(step_recipe, photos, tmp_path):
+    recipe = step_recipe(photos)
+    run, _ = train(recipe, tmp_path / "run", callbacks=[StopAfterFirstEpoch()])
+    assert [row["epoch"] for row in run.metrics()] == [1]
+    assert run.stopped_after() == 1 and run.is_finished()
+    run.results_file.unlink()  # killed while its report was made
+    before = run.metrics_file.read_bytes()
+    train(recipe, run.path)
+    assert run.metrics_file.read_bytes() == before and run.is_finished()
+    # Killed before the checkpoint of the epoch: it is trained again, and by itself to the end.
+    run.results_file.unlink()
+    (run.checkpoints / "epoch_0001.keras").unlink()
+    run.last_model.unlink()
+    train(recipe, run.path)
+    assert [row["epoch"] for row in run.metrics()] == [1, 2, 3]
+    assert run.stopped_after() is None
+
+
+@pytest.mark.backend_free
 @pytest.mark.parametrize("choice", ["maybe", ""])
 def test_what_to_do_about_bad_images_must_be_known(trained, choice):
     for use in (evaluate, export):
@@ -749,7 +787,7 @@ def test_an_error_that_no_image_causes_passes(photographs):
     split = image_folder(photographs / "train")
     split.example(tf.constant(0))
     error = tf.errors.InvalidArgumentError(None, None, "of the network")
-    with pytest.raises(type(error), match="of the network"), unreadable_named(split):
+    with pytest.raises(type(error), match="of the network"), as_data_error(split):
         raise error
 
 
@@ -758,9 +796,9 @@ def test_a_published_checkpoint_is_evaluated_on_images_as_they_are_stored(
 ):
     write_images(tmp_path, {"n01440764/1.png": 0})
     switches = []
-    load = workflows.load_split
+    load = source.load_split
     monkeypatch.setattr(
-        workflows,
+        source,
         "load_split",
         lambda *a, **k: switches.append(k["apply_orientation"]) or load(*a, **k),
     )

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from keras_convnext.cli.arguments import AsJson, BadImages, Checkpoint, Source, check_choice
+from keras_convnext.cli.arguments import AsJson, BadImages, Checkpoint, Source
 from keras_convnext.cli.output import print_json, results
 from keras_convnext.cli.tables import predictions_table
 from keras_convnext.runtime import start_quietly
@@ -27,7 +27,6 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Print the most probable classes of images."""
-    check_choice("--on-bad-image", on_bad_image, ("error", "skip"))
     start_quietly()
     from keras_convnext.serving.image_files import predict_files
 

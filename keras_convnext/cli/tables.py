@@ -10,7 +10,7 @@ from keras_convnext.catalog.checkpoints import Checkpoint
 from keras_convnext.recipe.shipped import RecipeHeader
 
 if TYPE_CHECKING:  # which imports a backend
-    from keras_convnext.serving.predictor import Prediction
+    from keras_convnext.tasks.classification.predictor import Prediction
 
 
 def figures_table(figures: dict[str, float]) -> Table:

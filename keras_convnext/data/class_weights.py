@@ -1,4 +1,4 @@
-"""Weights of images by their classes, so that each class counts as much as any other."""
+"""Weights of images by class, so that every class contributes equally to the loss."""
 
 import numpy as np
 import tensorflow as tf
@@ -38,7 +38,7 @@ def balanced_weights(split: Split) -> np.ndarray:
 
 
 def count_labels(split: Split) -> np.ndarray:
-    """Returns the images of every class, `int64` of shape `(classes,)`; none is decoded."""
+    """Returns the number of images of each class, `int64` of shape `(classes,)`; decodes none."""
     classes = len(split.class_names)
     if isinstance(split, FolderSplit):
         sizes = np.diff(split.index.ends, prepend=0)
@@ -48,15 +48,15 @@ def count_labels(split: Split) -> np.ndarray:
         np.add.at(counts, split.labels, sizes)
         return counts
     labels = tf.data.Dataset.range(split.size)
-    # What only the image would need is left out of the graph.
+    # TensorFlow prunes the decoding of the image from the graph.
     labels = labels.map(lambda index: split.example(index)[1], tf.data.AUTOTUNE)
     batches = labels.batch(LABELS_AT_ONCE)
     shown = track(batches, "Counting labels", len(batches), console=console, transient=True)
     return np.sum([np.bincount(batch, minlength=classes) for batch in shown], axis=0)
 
 
-def weights_in_words(weights: np.ndarray, class_names: tuple[str, ...]) -> str:
-    """Returns the least and the greatest weight with their classes."""
+def describe_weights(weights: np.ndarray, class_names: tuple[str, ...]) -> str:
+    """Returns the smallest and the largest weight with their classes, as text."""
     least, most = int(weights.argmin()), int(weights.argmax())
     return (
         f"from {weights[least]:.3g} ({class_names[least]}) to {weights[most]:.3g} "
@@ -69,15 +69,15 @@ def with_image_weights(
 ) -> tf.data.Dataset:
     """Returns batches with a weight for every image, as `model.fit` takes them.
 
-    An image counts as its class does, and a mixture by Mixup or CutMix as its shares do. The loss
-    of an image as a whole is weighted, and not its terms, class by class: then what the network
-    should give for it stays its target, smoothed or mixed as it may be. Label smoothing has no part
-    in the weights, or the mean of them all would be in each.
+    An image has the weight of its class, and a mixture by Mixup or CutMix the weighted mean of its
+    classes. The weight multiplies the loss of the whole image and not its terms class by class, so
+    the best prediction is still the target, smoothed or mixed. Label smoothing does not enter the
+    weights, since it would add the mean of all weights to each of them.
 
     Args:
         batches: Images, and targets `float32` of shape `(batch, classes)`.
         class_weights: `float32` of shape `(classes,)`.
-        smoothing: Share of the targets that is spread over all classes. Defaults to 0.
+        smoothing: The fraction of each target that is spread over all classes. Defaults to 0.
 
     Returns:
         A dataset of images, targets, and weights `float32` of shape `(batch,)`.

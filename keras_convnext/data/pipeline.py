@@ -4,20 +4,11 @@ import keras
 import tensorflow as tf
 
 from keras_convnext.catalog.preprocessing import OFFICIAL, Preprocessing
-from keras_convnext.data.pixels import in_channels, refuse_files
+from keras_convnext.data.pixels import refuse_files
+from keras_convnext.data.preprocessor import Preprocessor
 from keras_convnext.data.sources.load import Split
+from keras_convnext.data.targets import CLASS_TARGETS, Targets
 from keras_convnext.data.transforms import keras_cv_augment
-from keras_convnext.data.transforms.mixup_cutmix import mix, smooth
-from keras_convnext.data.transforms.rand_augment import rand_augment
-from keras_convnext.data.transforms.random_erasing import random_erasing
-from keras_convnext.data.transforms.resize_crop import (
-    draw_crop,
-    evaluation_image,
-    random_crop,
-    random_flip,
-    resize,
-)
-from keras_convnext.data.transforms.trivial_augment import trivial_augment
 from keras_convnext.errors import DataError
 from keras_convnext.recipe import Augment, Data
 
@@ -30,81 +21,86 @@ def training_dataset(
     seed: int,
     start: int = 0,
     step_batch_size: int | None = None,
-    worker: int = 0,
-    workers: int = 1,
+    shard_index: int = 0,
+    num_shards: int = 1,
     preprocessing: Preprocessing = OFFICIAL,
+    targets: Targets = CLASS_TARGETS,
 ) -> tf.data.Dataset:
     """Returns the batches of a whole training run, one epoch after another.
 
-    Which image stands at a position of the run, and under the policies `paper` and `none` what it
-    looks like, follows from `(seed, position)`; how a batch is mixed, from `(seed, its step, its
-    worker)`. So batches are the same wherever the run starts, and the workers' shares of a step are
-    together the images that one worker alone would have. KerasCV draws from generators that have
-    moved on: under its policy the batches before `start` are computed again and thrown away.
+    The pair `(seed, position)` determines the image at a position of the run and, under the
+    policies `paper` and `none`, its augmentation. The triple `(seed, step, shard_index)` determines
+    how a batch is mixed. The batches are therefore the same wherever the run starts, and the shards
+    of a step together hold the images that a single process would have. KerasCV draws from stateful
+    generators: under the policy `keras_cv` the batches before `start` are computed and discarded.
 
-    Every epoch shuffles anew, and leaves out the images that do not fill its last update. With
-    `augment.repeated_augmentation` the images come several times in a row, and an epoch, which is
-    as long as without, sees as many times fewer of them (torchvision's `RASampler`).
+    Every epoch shuffles anew, and omits the images that do not fill its last update. With
+    `augment.repeated_augmentation` every image comes several times in a row, and an epoch has the
+    same length but fewer distinct images (torchvision's `RASampler`).
 
     Args:
         split: The training images.
-        data: Size, and images in an update.
-        augment: What happens to them.
+        data: The image size, and the images in an update.
+        augment: The augmentation.
         epochs: Passes over the images; pass `steps_per_epoch` to `model.fit`.
         seed: Seed of the order and of the augmentation.
-        start: Number of the step to start with.
-        step_batch_size: Images in a step, of all workers together. Defaults to `data.batch_size`.
-        worker: Which of the workers the batches are for, from 0.
-        workers: Among how many every step is shared.
-        preprocessing: What the network expects of its images: how they are resized, and the mean
-            and deviation of the noise that erases parts of them.
+        start: The step to start with. Defaults to 0.
+        step_batch_size: Images in a step, over all shards. Defaults to `data.batch_size`.
+        shard_index: The shard to return, from 0. Defaults to 0.
+        num_shards: The number of shards of every step. Defaults to 1.
+        preprocessing: How the network expects its images: their resizing, and the mean and
+            deviation of the noise that erases parts of them. Defaults to the official one.
+        targets: How targets are read, batched and mixed. Defaults to one-hot classes.
 
     Returns:
-        A dataset of a batch for every step, `epochs * (images // data.batch_size)` updates of them,
-        less those before `start`: images `float32` of shape `(step_batch_size // workers, size,
-        size, 3)` with values from 0 to 255 (beyond them where erased), and targets `float32` of
-        shape `(step_batch_size // workers, classes)`, smoothed by `augment.smoothing_in_targets`.
+        A dataset with one batch a step, `epochs * (images // data.batch_size)` updates in total,
+        without the steps before `start`. For classification a batch holds images `float32` of shape
+        `(step_batch_size // num_shards, size, size, 3)` with values from 0 to 255 (beyond them
+        where erased), and targets `float32` of shape `(step_batch_size // num_shards, classes)`,
+        smoothed by `augment.smoothing_in_targets`.
 
     Raises:
-        DataError: If the steps cannot be shared equally.
+        DataError: If the images of an update do not divide evenly into steps and shards.
     """
-    _keep_off_the_gpu()
+    _hide_gpu_from_tensorflow()
     step_size = data.batch_size if step_batch_size is None else step_batch_size
-    share = _share(data.batch_size, step_size, workers)
+    share = _shard_size(data.batch_size, step_size, num_shards)
     per_epoch = split.size // data.batch_size * data.batch_size
 
     def load(number):
-        position = number // share * step_size + worker * share + number % share
+        position = number // share * step_size + shard_index * share + number % share
         epoch, place = position // per_epoch, position % per_epoch
         index = tf.random.experimental.index_shuffle(
             place // augment.repeated_augmentation, tf.stack([seed, epoch]), split.size - 1
         )
-        return _load_example(split, index, data, augment, _seed(seed, position), preprocessing)
+        example_seed = _seed(seed, position)
+        return targets.training_example(split, index, data, augment, preprocessing, example_seed)
 
     steps = epochs * per_epoch // step_size
     first = 0 if augment.policy == "keras_cv" else start
     dataset = _map_in_parallel(tf.data.Dataset.range(first * share, steps * share), load)
     if augment.policy == "keras_cv":
-        own_seed = seed + worker  # or all workers' images would be augmented alike
-        keras_cv_augment.seed_draws(own_seed)
-        dataset = _augmented_by_keras_cv(dataset, augment, own_seed)
-        dataset = _batched(dataset, split, share, drop_remainder=True)
-        dataset = _mixed_by_keras_cv(dataset, augment, own_seed).skip(start)
+        shard_seed = seed + shard_index  # otherwise all shards would draw the same augmentation
+        keras_cv_augment.seed_draws(shard_seed)
+        dataset = _augmented_by_keras_cv(dataset, augment, shard_seed)
+        dataset = targets.batch(dataset, split, share, drop_remainder=True)
+        mixer = targets.keras_cv_mixer(augment, shard_seed)
+        dataset = (dataset if mixer is None else dataset.map(mixer)).skip(start)
     else:
-        dataset = _batched(dataset, split, share, drop_remainder=True)
-        dataset = _mixed(dataset, augment, seed, start, worker, workers)
+        dataset = targets.batch(dataset, split, share, drop_remainder=True)
+        dataset = _mixed(dataset, targets, augment, seed, start, shard_index, num_shards)
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
-def _share(batch_size, step_size, workers):
-    """Returns each worker's images of a step."""
-    if batch_size % step_size or step_size % workers:
+def _shard_size(batch_size, step_size, num_shards):
+    """Returns the images of a step that one shard holds."""
+    if batch_size % step_size or step_size % num_shards:
         raise DataError(
             f"An update of {batch_size} images in steps of {step_size} cannot be shared equally by "
-            f"{workers} workers. Pass a data.batch_size that is a multiple of "
-            f"optimizer.gradient_accumulation_steps times {workers}."
+            f"{num_shards} shards. Pass a data.batch_size that is a multiple of "
+            f"optimizer.gradient_accumulation_steps times {num_shards}."
         )
-    return step_size // workers
+    return step_size // num_shards
 
 
 def evaluation_dataset(
@@ -116,42 +112,44 @@ def evaluation_dataset(
     channels: int = 3,
     interpolation: str = OFFICIAL.interpolation,
     warp_from: int | None = OFFICIAL.warp_from,
+    targets: Targets = CLASS_TARGETS,
 ) -> tf.data.Dataset:
-    """Returns every image of a split once, in order, prepared as the network is evaluated.
+    """Returns every image of a split once, in order, prepared for evaluation.
 
     Args:
         split: The images.
-        image_size: Height and width of the results, in pixels: one number for both, or two.
-        crop_fraction: The centre crop's share of the resized image, below 384 pixels.
-        batch_size: Images in a batch.
-        label_smoothing: Share of the targets spread over all classes, so that the loss means what
-            it means in training. Leave it at 0 for labels.
-        channels: 3 for RGB, 1 for grey.
+        image_size: Height and width of the results in pixels, one number for both or two.
+        crop_fraction: The fraction of the resized image that the centre crop keeps.
+        batch_size: Images in a batch. Defaults to 64.
+        label_smoothing: The fraction of each target that is spread over all classes, so that the
+            loss is comparable with the training loss. Leave it at 0 for labels. Defaults to 0.
+        channels: 3 for RGB, 1 for grey. Defaults to 3.
         interpolation: How images are resized; see `Preprocessor`.
         warp_from: Side from which images are resized as a whole; see `Preprocessor`.
+        targets: How targets are read and batched. Defaults to one-hot classes.
 
     Returns:
         A dataset of images `float32` of shape `(batch, height, width, channels)` with values from 0
-        to 255, and one-hot labels `(batch, classes)`; the last batch may be smaller.
+        to 255 and, for classification, one-hot labels `(batch, classes)`. The last batch may be
+        smaller.
 
     Raises:
-        UserError: If images cannot be turned into as many channels.
+        UserError: If image files cannot be converted to that many channels.
     """
     refuse_files(channels)
-    _keep_off_the_gpu()
+    _hide_gpu_from_tensorflow()
+
+    preprocessor = Preprocessor(
+        image_size, crop_fraction, channels, interpolation=interpolation, warp_from=warp_from
+    )
 
     def load(index):
-        image, label = split.example(index)
-        image = in_channels(image, channels)
-        image = evaluation_image(
-            image, image_size, crop_fraction, interpolation=interpolation, warp_from=warp_from
-        )
-        return image, label
+        return targets.evaluation_example(split, index, preprocessor)
 
     dataset = _map_in_parallel(tf.data.Dataset.range(split.size), load)
-    dataset = _batched(dataset, split, batch_size, drop_remainder=False)
+    dataset = targets.batch(dataset, split, batch_size, drop_remainder=False)
     if label_smoothing:
-        dataset = dataset.map(lambda images, labels: (images, smooth(labels, label_smoothing)))
+        dataset = dataset.map(lambda *batch: targets.smooth(batch, label_smoothing))
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
@@ -159,50 +157,11 @@ def _seed(seed, number):
     return tf.stack([tf.constant(seed, tf.int64), number])
 
 
-def _load_example(split, index, data, augment, seed, preprocessing):
-    """Brings a training image to its size and does what one image alone can be done."""
-    crop_seed, flip_seed, augment_seed, erasing_seed = tf.unstack(tf.random.split(seed, 4))
-    image, label = _cropped(split, index, data, augment, crop_seed, preprocessing)
-    image = random_flip(image, augment.horizontal_flip, flip_seed)
-    if augment.policy == "paper" and augment.rand_augment is not None:
-        image = rand_augment(image, augment.rand_augment, augment_seed)
-    if augment.trivial_augment:
-        image = trivial_augment(image, augment_seed)
-    if augment.random_erasing:
-        statistics = preprocessing.mean, preprocessing.std
-        image = random_erasing(image, augment.random_erasing, erasing_seed, *statistics)
-    return image, label
-
-
-def _cropped(split, index, data, augment, seed, preprocessing):
-    """Returns an image of the network's size, decoding no more of it than is seen."""
-    size, crop = data.image_size, augment.random_resized_crop
-    if crop is not None:
-        part, label = split.example(
-            index, lambda height, width: draw_crop(height, width, crop.area, crop.ratio, seed)
-        )
-        image = resize(part, size, size, interpolation=preprocessing.interpolation)
-        return tf.ensure_shape(image, (size, size, 3)), label
-    image, label = split.example(index)
-    image = evaluation_image(
-        image,
-        size,
-        data.crop_fraction,
-        interpolation=preprocessing.interpolation,
-        warp_from=preprocessing.warp_from,
-    )
-    if augment.random_crop_padding:
-        image = random_crop(image, augment.random_crop_padding, seed)
-    return image, label
-
-
-def _mixed(dataset, augment, seed, start, worker, workers):
+def _mixed(dataset, targets, augment, seed, start, shard_index, num_shards):
     def mix_batch(step, batch):
-        images, labels = batch
-        # Images have the numbers from 0 on, and batches those below: no two share their draws.
-        number = -1 - (step * workers + worker)
-        targets = smooth(labels, augment.smoothing_in_targets)
-        return mix(images, targets, augment, _seed(seed, number))
+        # Images have the numbers from 0, batches those below 0: no two share their draws.
+        number = -1 - (step * num_shards + shard_index)
+        return targets.mix(batch, augment, _seed(seed, number))
 
     return _map_in_parallel(dataset.enumerate(start), mix_batch)
 
@@ -214,24 +173,14 @@ def _augmented_by_keras_cv(dataset, augment, seed):
     return dataset.map(lambda image, label: (augment_image(image), label))
 
 
-def _mixed_by_keras_cv(dataset, augment, seed):
-    mix_batch = keras_cv_augment.batch_mixer(augment, seed)
-    return dataset if mix_batch is None else dataset.map(mix_batch)
-
-
 def _map_in_parallel(dataset, function):
     return dataset.map(function, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
-def _batched(dataset, split, batch_size, drop_remainder):
-    classes = len(split.class_names)
-    return _map_in_parallel(
-        dataset.batch(batch_size, drop_remainder=drop_remainder),
-        lambda images, labels: (images, tf.one_hot(labels, classes)),
-    )
+def _hide_gpu_from_tensorflow():
+    """Leaves the GPU to the backend: TensorFlow would reserve all of its memory for the pipeline.
 
-
-def _keep_off_the_gpu():
-    """Leaves the GPU to the backend: TensorFlow would take its whole memory for the pipeline."""
+    On the TensorFlow backend the GPU stays visible.
+    """
     if keras.backend.backend() != "tensorflow":
         tf.config.set_visible_devices([], "GPU")

@@ -1,4 +1,4 @@
-"""A pipeline's failure, told as which image cannot be read."""
+"""Turns a failure of a pipeline into an error that names the unreadable image."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_convnext.data.sources.load import Split
 from keras_convnext.errors import DataError
 
-# What reading and decoding fail with; a full memory, for one, has nothing to do with an image.
+# The errors of reading and decoding. Others, such as a lack of memory, have no image as cause.
 KINDS = (
     tf.errors.InvalidArgumentError,
     tf.errors.NotFoundError,
@@ -21,17 +21,17 @@ KINDS = (
 
 
 @contextlib.contextmanager
-def unreadable_named(*splits: Split | None, advice: str = "") -> Iterator[None]:
-    """Turns TensorFlow's error within, if an image is its cause, into a sentence about that image.
+def as_data_error(*splits: Split | None, advice: str = "") -> Iterator[None]:
+    """Turns a TensorFlow error that an unreadable image causes into a `DataError` that names it.
 
-    An image may have become bad, or disappeared, after it was checked, or was never checked.
+    An image may have been damaged or removed after it was checked, or was never checked.
 
     Args:
-        splits: Those whose images are used within.
-        advice: What to do besides mending the image.
+        splits: The splits whose images are read in the block; `None` is ignored.
+        advice: Advice beside replacing the image. Defaults to none.
 
     Raises:
-        DataError: If one of the images last asked for cannot be read. Other errors pass.
+        DataError: If one of the last requested images cannot be read. Other errors propagate.
     """
     try:
         yield

@@ -1,1 +1,1 @@
-"""How good a classifier is, in numbers and in pictures."""
+"""The quality of a classifier, in figures and in pictures."""

@@ -1,4 +1,4 @@
-"""The figures of a classifier on labelled images."""
+"""Evaluates a classifier on labelled images."""
 
 import dataclasses
 
@@ -11,12 +11,17 @@ from keras_convnext.console import console
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What a classifier made of every image of a split.
+    """The predictions of a classifier for every image of a split.
 
     Attributes:
         labels: The true classes, of shape `(images,)`.
-        probabilities: What the classifier gave, of shape `(images, classes)`.
+        probabilities: The predicted probabilities, of shape `(images, classes)`.
         class_names: The names of the classes.
+
+    Example:
+        >>> evaluation = keras_convnext.evaluate("runs/digits")
+        >>> evaluation.top(1), evaluation.confusion.shape
+        (0.9944, (10, 10))
     """
 
     labels: np.ndarray
@@ -29,7 +34,7 @@ class Evaluation:
         return self.probabilities.argmax(axis=-1)
 
     def top(self, count: int) -> float:
-        """Share of images whose true class is among the `count` most probable ones, from 0 to 1."""
+        """Returns the top-`count` accuracy, from 0 to 1."""
         ranked = np.argsort(-self.probabilities, axis=-1)[:, :count]
         return float((ranked == self.labels[:, None]).any(axis=-1).mean())
 
@@ -41,14 +46,14 @@ class Evaluation:
 
     @property
     def confusion(self) -> np.ndarray:
-        """Images of every true class (rows) taken for every class (columns)."""
+        """Number of images of each true class (rows) predicted as each class (columns)."""
         classes = len(self.class_names)
         pairs = self.labels * classes + self.predictions
         return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
     @property
     def mistakes(self) -> np.ndarray:
-        """Numbers of the images taken for another class, the most confident mistake first."""
+        """Indices of the misclassified images, the most confident mistake first."""
         wrong = np.flatnonzero(self.predictions != self.labels)
         return wrong[np.argsort(-self.probabilities[wrong].max(axis=-1), kind="stable")]
 
@@ -66,7 +71,7 @@ class Evaluation:
 def evaluate_classifier(
     classifier: keras.Model, dataset, class_names: tuple[str, ...]
 ) -> Evaluation:
-    """Runs a classifier over labelled images.
+    """Evaluates a classifier on labelled images.
 
     Args:
         classifier: A model from images to probabilities `(batch, classes)`.

@@ -1,8 +1,9 @@
-"""The pictures and figures of a finished run, for people to look at."""
+"""The report of a finished run: pictures, and its figures as JSON."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from keras_convnext.evaluation.classification import Evaluation
 from keras_convnext.files import whole_directory
 
 MISTAKES_SHOWN = 24
-# With more classes than this, numbers in the matrix and names at its sides cannot be read.
+# With more classes the numbers in the matrix and the names at its sides would be illegible.
 CLASSES_NAMED = 25
 
 
@@ -23,13 +24,13 @@ def write_report(
 ) -> None:
     """Writes `curves.png`, `confusion_matrix.png`, `mistakes.png` and `evaluation.json`.
 
-    Without an evaluation there are the curves alone.
+    Without an evaluation it writes the curves alone.
 
     Args:
-        directory: Where they go, a new or an empty directory; it has its name once all is written.
+        directory: A new or an empty directory, which gets its name once everything is written.
         metrics: The metrics of every epoch.
-        evaluation: What the classifier made of the validation images; `None` if there are none.
-        image: Gives a validation image by its number, `uint8` of shape `(height, width, 3)`.
+        evaluation: The evaluation on the validation images; `None` if there are none.
+        image: Returns a validation image by its index, `uint8` of shape `(height, width, 3)`.
 
     Raises:
         MissingPackage: If matplotlib is not installed.
@@ -39,35 +40,55 @@ def write_report(
     if evaluation is not None and image is not None:
         figures["confusion_matrix"] = confusion_matrix(evaluation)
         figures["mistakes"] = mistakes(evaluation, image)
+    write_figures(directory, figures, None if evaluation is None else evaluation.summary())
+
+
+def write_figures(
+    directory: Path, figures: dict[str, Any], summary: dict[str, float] | None
+) -> None:
+    """Writes figures as PNG files, and `evaluation.json`, all of them or none.
+
+    Args:
+        directory: A new or an empty directory.
+        figures: Matplotlib figures by the names of their files.
+        summary: The figures of the evaluation, or `None` for no `evaluation.json`.
+
+    Raises:
+        WriteError: If they cannot be written; nothing is left then.
+    """
     with whole_directory(directory) as written:
-        if evaluation is not None:
-            summary = json.dumps(evaluation.summary(), indent=2)
-            (written / "evaluation.json").write_text(f"{summary}\n")
+        if summary is not None:
+            (written / "evaluation.json").write_text(f"{json.dumps(summary, indent=2)}\n")
         for name, figure in figures.items():
             figure.savefig(written / f"{name}.png", dpi=120)
 
 
-def learning_curves(metrics: list[dict[str, float]]):
-    """Returns a figure of the loss, the accuracy and the learning rate over the epochs."""
-    figure = _figure(12, 3.6)
-    loss, accuracy, rate = figure.subplots(1, 3)
+def learning_curves(metrics: list[dict[str, float]], names: tuple[str, ...] = ("loss", "accuracy")):
+    """Returns a figure of metrics and the learning rate over the epochs.
+
+    Args:
+        metrics: The metrics of every epoch.
+        names: The metrics to draw, by their names in training. Defaults to loss and accuracy.
+    """
+    figure = _figure(4 * (len(names) + 1), 3.6)
+    *panels, rate = figure.subplots(1, len(names) + 1)
     epochs = [row["epoch"] for row in metrics]
-    for axes, name, label in ((loss, "loss", "loss"), (accuracy, "accuracy", "accuracy")):
+    for axes, name in zip(panels, names, strict=True):
         axes.plot(epochs, [row[name] for row in metrics], label="training, augmented")
-        for prefix, of in (("val_", "validation"), ("val_ema_", "validation, average")):
+        for prefix, label in (("val_", "validation"), ("val_ema_", "validation, average")):
             if prefix + name in metrics[0]:
-                axes.plot(epochs, [row[prefix + name] for row in metrics], label=of)
-        axes.set(xlabel="epoch", title=label)
+                axes.plot(epochs, [row[prefix + name] for row in metrics], label=label)
+        axes.set(xlabel="epoch", title=name)
         axes.legend()
     rate.plot(epochs, [row["learning_rate"] for row in metrics], color="tab:green")
     rate.set(xlabel="epoch", title="learning rate at the epoch's end")
-    for axes in (loss, accuracy, rate):
+    for axes in (*panels, rate):
         axes.grid(alpha=0.3)
     return figure
 
 
 def confusion_matrix(evaluation: Evaluation):
-    """Returns a figure of how many images of each class were taken for each class."""
+    """Returns a figure of the confusion matrix."""
     counts = evaluation.confusion
     classes = len(evaluation.class_names)
     side = float(np.clip(0.45 * classes + 2, 5, 12))
@@ -90,7 +111,7 @@ def confusion_matrix(evaluation: Evaluation):
 
 
 def mistakes(evaluation: Evaluation, image: Callable[[int], np.ndarray]):
-    """Returns a figure of the images taken for another class, most confident mistakes first."""
+    """Returns a figure of the misclassified images, the most confident mistakes first."""
     shown = evaluation.mistakes[:MISTAKES_SHOWN]
     columns = min(max(len(shown), 1), 6)
     rows = -(-len(shown) // columns) or 1

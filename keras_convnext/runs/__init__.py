@@ -1,1 +1,1 @@
-"""What a run leaves in its directory: recipe, plan, metrics, checkpoints."""
+"""The files of a run: recipe, plan, metrics, checkpoints, and how a run resumes."""

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: after every epoch the whole state of a model in training."""
+"""The checkpoints of a run: the complete training state after every epoch."""
 
 import re
 import warnings
@@ -13,14 +13,14 @@ from keras_convnext.errors import RunError
 
 
 class Checkpoints:
-    """The checkpoints of a run, one `.keras` file an epoch, of which the newest few stay.
+    """The checkpoints of a run, one `.keras` file an epoch, of which the newest few are kept.
 
     A checkpoint is a model with its optimizer: weights, moments, moving averages, position in the
-    schedule, scale of the loss, and the state of stochastic depth's draws.
+    schedule, loss scale, and the seed state of stochastic depth.
 
     Args:
-        directory: Where they are; it is made if it is not there.
-        keep: How many stay.
+        directory: Their directory, created if necessary.
+        keep: How many are kept.
     """
 
     def __init__(self, directory: Path, keep: int) -> None:
@@ -32,7 +32,7 @@ class Checkpoints:
         return self.directory / f"epoch_{epoch:04d}.keras"
 
     def epochs(self) -> list[int]:
-        """Returns the epochs of which there is a checkpoint, in their order."""
+        """Returns the epochs that have a checkpoint, in order."""
         if not self.directory.is_dir():
             return []
         found = (
@@ -44,18 +44,18 @@ class Checkpoints:
         """Writes the checkpoint of an epoch that has ended.
 
         Raises:
-            WriteError: If it cannot be written; the earlier ones stay.
+            WriteError: If it cannot be written; the earlier ones are kept.
         """
         write_model(model, self.path(epoch))
 
     def remove_before(self, epoch: int) -> None:
-        """Removes all but this epoch's and the few before it that stay."""
+        """Removes the checkpoints up to this epoch, except the newest `keep` of them."""
         for old in self.epochs():
             if old <= epoch - self.keep:
                 self.path(old).unlink()
 
     def restore(self, model: keras.Model) -> int:
-        """Gives a compiled model the state of the newest checkpoint that is whole.
+        """Restores the state of the newest complete checkpoint into a compiled model.
 
         Returns:
             The checkpoint's epoch; 0 if there is none.
@@ -68,7 +68,7 @@ class Checkpoints:
         for epoch in reversed(epochs):
             try:
                 _load(model, self.path(epoch))
-            except Exception as error:  # Keras raises what the file's inside happens to lead to
+            except Exception as error:  # Keras raises errors of any kind for a damaged file
                 reason = f"{self.path(epoch)} cannot be used as a checkpoint: {error}."
                 console.print(reason, style="yellow", soft_wrap=True)
             else:
@@ -76,21 +76,21 @@ class Checkpoints:
         if epochs:
             raise RunError(
                 f"{reason} Nor can any earlier one in {self.directory}. Put one back, choose "
-                f"another directory with --run-dir, or begin anew with --overwrite."
+                f"another directory with --run-dir, or start over with --overwrite."
             )
         return 0
 
 
 def write_model(model: keras.Model, path: Path) -> None:
-    """Writes a model whole, with its optimizer.
+    """Writes a model with its optimizer, atomically.
 
     Raises:
-        WriteError: If it cannot be written; what was there stays.
+        WriteError: If it cannot be written; an earlier file is kept.
     """
     with files.whole_file(path) as written:
         try:
             model.save(written)
-        except RuntimeError as error:  # HDF5's, for errors of the system
+        except RuntimeError as error:  # HDF5 raises it for errors of the operating system
             raise OSError(str(error)) from error
 
 
@@ -100,6 +100,6 @@ def _load(model: keras.Model, path: Path) -> None:
     if damaged:
         raise ValueError(f"its part {damaged} is damaged")
     with warnings.catch_warnings():
-        # Keras only warns of an optimizer that does not fit, and leaves it as it is.
+        # Keras only warns if the optimizer's state does not match, and does not load it.
         warnings.simplefilter("error")
         model.load_weights(path)

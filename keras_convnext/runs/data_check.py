@@ -1,4 +1,4 @@
-"""Whether a run's data set is still the one that it was trained on."""
+"""Checks that a run's data set is still the one that it was trained on."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from keras_convnext.runs.plan import Plan
 
 
 def changes_since(run: RunDirectory, plan: Plan, class_names: tuple[str, ...]) -> list[str]:
-    """Returns a line for everything that a run's plan and classes say, and that is not so now."""
+    """Returns a line for every change of the data set since the run was started."""
     before = run.read(run.plan_file)
     now = {"training_images": plan.training_images, "validation_images": plan.validation_images}
     changes = [
@@ -19,28 +19,28 @@ def changes_since(run: RunDirectory, plan: Plan, class_names: tuple[str, ...]) -
     return changes + _class_changes(run.class_names(), class_names)
 
 
-def refuse_other_images(
-    run: RunDirectory, part: str, images: int, left_out: int, class_names: tuple[str, ...]
+def check_same_images(
+    run: RunDirectory, part: str, images: int, skipped: int, class_names: tuple[str, ...]
 ) -> None:
-    """Raises a `DataError` if a part of a run's data set is not as large as in training.
+    """Raises a `DataError` if the size or the classes of a split have changed since training.
 
     Args:
         run: The run.
         part: `"training"` or `"validation"`.
-        images: How many there are now.
-        left_out: Bad ones that are left out now, and may have been counted in training.
+        images: The number of images now.
+        skipped: Bad images that are skipped now, and may have been counted in training.
         class_names: The classes of the training images now.
     """
     before = run.read(run.plan_file).get(f"{part}_images", images)
     changes = _class_changes(run.class_names(), class_names)
-    if not images <= before <= images + left_out:
+    if not images <= before <= images + skipped:
         changes = [f"  {before} images in the run, {images} now", *changes]
     if changes:
         place = run.recipe().data.path
         where = f" in {place}" if place is not None else ""
         raise DataError(
             "\n".join([f"The {part} images{where} are not those that {run.path} had:", *changes])
-            + "\nPut them back, or name the images to take: pass `data` (--data on the command "
+            + "\nRestore them, or choose the images: pass `data` (--data on the command "
             "line), a folder with one folder of images a class."
         )
 

@@ -1,6 +1,7 @@
-"""The directory of a run: one place for the name of everything in it."""
+"""The directory of a run: the name of every file in it, and the state that the files show."""
 
 import contextlib
+import enum
 import json
 import shutil
 from collections.abc import Iterator
@@ -13,17 +14,34 @@ from keras_convnext import files
 from keras_convnext.errors import RecipeError, RunError
 from keras_convnext.recipe import Recipe, load_recipe
 from keras_convnext.recipe.renamed import RUN_HEADER
+from keras_convnext.runs.metrics import MetricsFile
 
-# Written first, and tells a run that was stopped at once from a folder that holds some recipe.
+# The recipe is the first file of a run. This line distinguishes a run that was stopped before its
+# second file from a folder that holds any recipe.
 FIRST_LINE = RUN_HEADER
 LOCK = ".lock"
+# The models that a run keeps, beside its checkpoints.
+STATES = ("last", "best", "best_ema")
+
+
+class RunState(enum.Enum):
+    """How far the run in a directory is."""
+
+    NEW = "no run was started"
+    UNFINISHED = "started, and not evaluated, reported and exported to the end"
+    FINISHED = "complete"
 
 
 class RunDirectory:
-    """Where a run keeps its recipe, its metrics, its models and its report.
+    """Where a run keeps its recipe, metrics, models and report.
 
     Args:
-        path: The directory, whether it is there or not; `open` takes only that of a run.
+        path: The directory. It need not exist; `open` accepts only the directory of a run.
+
+    Example:
+        >>> run = keras_convnext.RunDirectory("runs/digits")
+        >>> run.metrics()[-1]["val_accuracy"]
+        0.9944
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -38,37 +56,34 @@ class RunDirectory:
         self.best_model = self.path / "best.keras"
         self.best_ema_model = self.path / "best_ema.keras"
         self.last_model = self.path / "last.keras"
+        self.stop_file = self.path / "stopped.json"
         self.report = self.path / "report"
         self.saved_model = self.path / "saved_model"
         self.results_file = self.path / "results.json"
 
-    def refuse_taken(self, overwrite: bool = False) -> None:
-        """Raises a `RunError` if nothing can be trained here, neither a new run nor this one on.
+    def state(self) -> RunState:
+        """Returns how far the run in this directory is.
 
-        Args:
-            overwrite: Whether an earlier run may be replaced. What is no run never is.
+        Raises:
+            RunError: If the path is a file, or a directory with other content than a run.
         """
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path} is a file; choose a directory with --run-dir.")
-        if self._is_free():
-            return
-        if not self.is_run(self.path):
+        if not self.path.exists() or not self._names():
+            return RunState.NEW
+        if not self._holds_run():
             raise RunError(
                 f"{self.path} is not empty and holds no run, so nothing is written there. "
                 f"Choose another directory with --run-dir."
             )
-        if self.is_finished() and not overwrite:
-            raise RunError(
-                f"There is a run in {self.path} already, and it is finished. Choose another "
-                f"directory with --run-dir, or replace the earlier run with --overwrite."
-            )
+        return RunState.FINISHED if self.is_finished() else RunState.UNFINISHED
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Within, no other process trains here; the directory and its parents are made.
+        """Keeps other processes from training here; the directory and its parents are made.
 
         Raises:
-            RunError: If another process does, or the directory cannot be made.
+            RunError: If another process trains here, or the directory cannot be made.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -87,24 +102,24 @@ class RunDirectory:
             lock.release()
 
     def create(self, recipe: Recipe, overwrite: bool = False) -> None:
-        """Begins a new run; what an earlier run wrote is removed, and anything else stays.
+        """Starts a new run: removes the files of an earlier run, keeps all others.
 
         Args:
-            recipe: The recipe, which is written.
-            overwrite: Whether there may be an earlier run.
+            recipe: The recipe to write.
+            overwrite: Whether an earlier run may be replaced. Defaults to `False`.
 
         Raises:
-            RunError: As `refuse_taken` does, or if there is a run and it may not be replaced.
-            WriteError: If it cannot be written.
+            RunError: If there is an earlier run and `overwrite` is `False`, or the directory holds
+                something else.
+            WriteError: If the recipe cannot be written.
         """
-        self.refuse_taken(overwrite)
-        if self.is_run(self.path) and not overwrite:
+        if self.state() is not RunState.NEW and not overwrite:
             raise RunError(
                 f"There is a run in {self.path} already. Choose another directory with --run-dir, "
                 f"or replace the earlier run with --overwrite."
             )
-        # What makes the directory a run stays until it is replaced, or a kill meanwhile would leave
-        # a directory that may neither be used nor overwritten.
+        # The two files that make the directory a run stay until they are replaced. A kill before
+        # that would otherwise leave a directory that can neither be used nor overwritten.
         for path in self._written():
             if path in (self.recipe_file, self.plan_file):
                 continue
@@ -115,7 +130,7 @@ class RunDirectory:
         self.write_recipe(recipe)
 
     def remove_partial(self) -> None:
-        """Removes what a killed process was writing."""
+        """Removes the incomplete files of a killed process."""
         for directory in (self.path, self.checkpoints, self.events):
             files.remove_partial(directory)
 
@@ -130,29 +145,40 @@ class RunDirectory:
     def _written(self) -> list[Path]:
         return [path for path in vars(self).values() if path != self.path]
 
-    def _is_free(self) -> bool:
-        return not self.path.exists() or not self._names()
-
     def _names(self) -> set[str]:
-        """Returns what is in the directory, but for what a run killed at once may have left."""
+        """Returns the names in the directory, without the leftovers of a run killed at once."""
         names = {path.name for path in self.path.iterdir()} - {LOCK}
         return {name for name in names if not name.startswith(files.PARTIAL)}
 
+    def _holds_run(self) -> bool:
+        if not self.recipe_file.is_file():
+            return False
+        if self.plan_file.is_file() or self._names() != {self.recipe_file.name}:
+            return self.plan_file.is_file()
+        return self.recipe_file.read_text(encoding="utf-8", errors="replace").startswith(FIRST_LINE)
+
     @classmethod
     def is_run(cls, path: str | Path) -> bool:
-        """Whether a run was started in this directory."""
-        run = cls(path)
-        if not run.recipe_file.is_file():
-            return False
-        if run.plan_file.is_file() or run._names() != {run.recipe_file.name}:
-            return run.plan_file.is_file()
-        return run.recipe_file.read_text(encoding="utf-8", errors="replace").startswith(FIRST_LINE)
+        """Returns whether a run was started in this directory."""
+        return cls(path)._holds_run()
+
+    def record_stop(self, epoch: int) -> None:
+        """Records that a callback of the user's ended training after this epoch, counted from 1.
+
+        Raises:
+            WriteError: If the record cannot be written.
+        """
+        files.write_text(self.stop_file, json.dumps({"epoch": epoch}) + "\n")
+
+    def stopped_after(self) -> int | None:
+        """Returns the epoch after which a callback ended training, or `None`."""
+        return self.read(self.stop_file)["epoch"] if self.stop_file.is_file() else None
 
     def finish(self, validation: dict[str, float] | None) -> None:
-        """Writes the last file of a run, which says that it has come to its end.
+        """Writes the last file of a run, which marks it as finished.
 
         Args:
-            validation: The figures of its evaluation; `None` if it has no validation images.
+            validation: The figures of its evaluation; `None` without validation images.
 
         Raises:
             WriteError: If it cannot be written.
@@ -160,12 +186,14 @@ class RunDirectory:
         results = {"epochs": len(self.metrics()), "validation": validation}
         files.write_text(self.results_file, json.dumps(results, indent=2) + "\n")
 
-    def begin_again(self) -> None:
-        """Makes a finished run an unfinished one, which is to have more epochs."""
+    def reopen(self) -> None:
+        """Makes a finished run an unfinished one, to train it for more epochs."""
+        # In this order: without the first file a finished run is still a finished run.
+        self.stop_file.unlink(missing_ok=True)
         self.results_file.unlink(missing_ok=True)
 
     def is_finished(self) -> bool:
-        """Whether the run has come to its end, evaluation and export included."""
+        """Returns whether the run is complete, evaluation and export included."""
         return self.results_file.is_file()
 
     @classmethod
@@ -199,10 +227,10 @@ class RunDirectory:
         return tuple(self.read(self.classes_file))
 
     def read(self, file: Path) -> Any:
-        """Returns what one of the run's JSON files holds.
+        """Returns the content of one of the run's JSON files.
 
         Raises:
-            RunError: If it is not there or is no JSON.
+            RunError: If it does not exist or is not JSON.
         """
         try:
             return json.loads(file.read_text(encoding="utf-8"))
@@ -210,14 +238,14 @@ class RunDirectory:
             raise RunError(f"{file} cannot be read: {error}.") from error
 
     def model(self, state: str) -> Path:
-        """Returns the file of a state of the model.
+        """Returns the file of one of the run's models.
 
         Args:
-            state: `"last"`; `"best"` on the validation images; or `"best_ema"`, that of the
+            state: `"last"`; `"best"` on the validation images; or `"best_ema"`, the best of the
                 weights' moving average.
 
         Raises:
-            RunError: If the run keeps no such state.
+            RunError: If the run keeps no such model.
         """
         recipe = self.recipe()
         if state == "best_ema" and recipe.optimizer.ema_decay is None:
@@ -227,8 +255,8 @@ class RunDirectory:
             )
         if state != "last" and recipe.data.validation_split is None:
             raise RunError(
-                f"The run in {self.path} has no validation images, so none of its states is known "
-                f"to be the best: its recipe has no data.validation_split. Take 'last'."
+                f"The run in {self.path} has no validation images, so its best epoch is unknown: "
+                f"its recipe has no data.validation_split. Use 'last'."
             )
         return {
             "last": self.last_model,
@@ -237,40 +265,9 @@ class RunDirectory:
         }[state]
 
     def metrics(self) -> list[dict[str, float]]:
-        """Returns the metrics of every epoch; a line that was not written to its end is left out.
+        """Returns the metrics of every epoch; see `MetricsFile`.
 
         Raises:
-            RunError: If a line is no JSON.
+            RunError: If a line is not JSON.
         """
-        return [self._row(line) for line in self._metrics_lines()]
-
-    def cut_metrics(self, epoch: int) -> None:
-        """Removes the metrics of later epochs, and a line that was not written to its end.
-
-        Raises:
-            RunError: If the metrics of an epoch up to this one are missing.
-            WriteError: If they cannot be written; they stay as they were.
-        """
-        kept = [line for line in self._metrics_lines() if self._row(line)["epoch"] <= epoch]
-        if [self._row(line)["epoch"] for line in kept] != list(range(1, epoch + 1)):
-            raise RunError(
-                f"{self.metrics_file} does not hold the {epoch} epochs up to the run's newest "
-                f"checkpoint, so the run cannot be gone on with. Put the file back, choose another "
-                f"directory with --run-dir, or begin anew with --overwrite."
-            )
-        files.write_text(self.metrics_file, "".join(kept))
-
-    def _metrics_lines(self) -> list[str]:
-        if not self.metrics_file.exists():
-            return []
-        lines = self.metrics_file.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [line for line in lines if line.endswith("\n")]
-
-    def _row(self, line: str) -> dict[str, float]:
-        try:
-            return json.loads(line)
-        except ValueError:
-            raise RunError(
-                f"{self.metrics_file} holds a line that is no JSON: {line!r}. Remove the line or "
-                f"put the file back."
-            ) from None
+        return MetricsFile(self.metrics_file).rows()

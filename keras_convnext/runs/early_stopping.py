@@ -1,7 +1,6 @@
-"""Whether a run has come to its end before its last epoch.
+"""Early stopping, computed from the run's metrics alone.
 
-It follows from the run's metrics alone, so a run that was stopped and gone on with ends after the
-same epoch.
+A run that was interrupted and resumed therefore ends after the same epoch.
 """
 
 import math
@@ -15,10 +14,10 @@ from keras_convnext.runs.directory import RunDirectory
 
 
 def is_over(settings: EarlyStopping | None, rows: list[dict[str, float]]) -> bool:
-    """Returns whether the metric has not got better for as many epochs as there is patience.
+    """Returns whether the metric has not improved for `patience` epochs.
 
     Args:
-        settings: Which metric, and how long; `None` never ends a run.
+        settings: The metric and the patience; `None` never ends a run.
         rows: The metrics of every epoch.
     """
     if settings is None:
@@ -48,7 +47,7 @@ class StopEarly(keras.callbacks.Callback):
         if self.settings is not None and is_over(self.settings, self.run.metrics()):
             self.model.stop_training = True
             console.print(
-                f"Training ends after epoch {epoch + 1}: {self.settings.monitor} got no better in "
-                f"the last {self.settings.patience} (schedule.early_stopping.patience)",
+                f"Training ends after epoch {epoch + 1}: {self.settings.monitor} did not improve "
+                f"in the last {self.settings.patience} (schedule.early_stopping.patience)",
                 soft_wrap=True,
             )

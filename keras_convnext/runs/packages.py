@@ -1,11 +1,11 @@
-"""The optional packages that a recipe needs, found missing before it trains and not after."""
+"""Checks that the optional packages of a recipe are installed, before it trains."""
 
 from keras_convnext import runtime
 from keras_convnext.recipe import Recipe
 
 
-def refuse_missing_packages(recipe: Recipe) -> None:
-    """Raises a `MissingPackage` that names all packages a recipe needs and that are not there."""
+def check_packages(recipe: Recipe) -> None:
+    """Raises a `MissingPackage` that names every package a recipe needs and that is missing."""
     needed = {
         "tensorflow": "TensorFlow, which reads the images,",
         "matplotlib": "matplotlib, which draws the report,",

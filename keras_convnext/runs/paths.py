@@ -1,4 +1,4 @@
-"""A recipe whose paths mean the same from every directory."""
+"""Makes the paths of a recipe absolute."""
 
 import os
 
@@ -9,8 +9,8 @@ from keras_convnext.recipe import Recipe
 def with_absolute_paths(recipe: Recipe) -> Recipe:
     """Returns the recipe with `data.path` and `init.weights` absolute, where they are paths.
 
-    A run keeps it so: it may be gone on with, evaluated and exported from another directory, which
-    may hold another folder of that name.
+    A run stores absolute paths, since it may be resumed, evaluated and exported from another
+    directory.
     """
     data, init = recipe.data, recipe.init
     if data.path is not None:

@@ -1,4 +1,4 @@
-"""A recipe's epochs in updates and steps: what a run will do, worked out before it starts."""
+"""The length of a run in epochs, updates and steps, computed before it starts."""
 
 import dataclasses
 import json
@@ -11,15 +11,15 @@ from keras_convnext.recipe import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How long a run is.
+    """The length of a run.
 
     Attributes:
         training_images: Images in the training split.
         validation_images: Images in the validation split.
-        classes: Classes of the data set.
+        classes: Classes of the data set; 0 if it has none.
         epochs: Passes over the training images.
-        updates_per_epoch: Updates in an epoch; images that do not fill a batch are left out.
-        steps_per_epoch: Steps in an epoch, of which an update may take several.
+        updates_per_epoch: Updates in an epoch; images that do not fill a batch are omitted.
+        steps_per_epoch: Steps in an epoch; with gradient accumulation several form one update.
         total_updates: Updates in the run.
         warmup_updates: Updates of the linear warm-up.
     """

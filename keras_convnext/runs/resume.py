@@ -1,4 +1,4 @@
-"""Whether a run that was stopped may be gone on with: it must be the run that was asked for."""
+"""Checks that a stopped run can be resumed with this recipe, data and backend."""
 
 import json
 import shlex
@@ -8,79 +8,100 @@ from keras_convnext.console import console
 from keras_convnext.errors import RunError
 from keras_convnext.recipe import Recipe
 from keras_convnext.runs.data_check import changes_since
-from keras_convnext.runs.directory import RunDirectory
+from keras_convnext.runs.directory import RunDirectory, RunState
 from keras_convnext.runs.early_stopping import is_over
 from keras_convnext.runs.paths import with_absolute_paths
 from keras_convnext.runs.plan import Plan
 
-# Sections that decide what is kept and written, and not what is learned.
+# Sections that decide what is kept and exported, and do not affect training.
 MAY_CHANGE = ("export", "checkpoint")
-# Keys that say when a run ends.
-OF_THE_END = ("schedule.epochs", "schedule.early_stopping")
-INSTEAD = "Choose another directory with --run-dir, or begin anew with --overwrite"
+# Keys that determine when a run ends.
+LENGTH_KEYS = ("schedule.epochs", "schedule.early_stopping")
+ALTERNATIVES = "Choose another directory with --run-dir, or start over with --overwrite"
 
 
-def refuse_other_recipe(run: RunDirectory, recipe: Recipe) -> None:
-    """Raises a `RunError` if an unfinished run is of another recipe, with the keys that differ.
+def should_resume(run: RunDirectory, recipe: Recipe, overwrite: bool) -> bool:
+    """Returns whether training resumes the run in a directory, or starts a new one there.
 
-    When a run ends may change, as long as that changes nothing in the epochs before.
+    Args:
+        run: The run's directory.
+        recipe: The requested recipe, with absolute paths.
+        overwrite: Whether an earlier run is replaced.
+
+    Raises:
+        RunError: If neither is possible.
+    """
+    state = run.state()
+    if state is RunState.NEW or overwrite:
+        return False
+    if state is RunState.FINISHED and not extends(run, recipe):
+        raise RunError(
+            f"There is a run in {run.path} already, and it is finished. Choose another directory "
+            f"with --run-dir, or replace the earlier run with --overwrite."
+        )
+    check_same_recipe(run, recipe)
+    return True
+
+
+def check_same_recipe(run: RunDirectory, recipe: Recipe) -> None:
+    """Raises a `RunError` if an unfinished run has another recipe, with the keys that differ.
+
+    The length of the run may change as long as that affects none of the epochs before.
 
     Args:
         run: The run.
-        recipe: The recipe that is asked for, with absolute paths.
+        recipe: The requested recipe, with absolute paths.
     """
     try:
         changes = _changes(run, recipe)
     except RunError as error:
-        raise RunError(f"{error}\nThe run cannot be gone on with. {INSTEAD}.") from error
+        raise RunError(f"{error}\nThe run cannot be resumed. {ALTERNATIVES}.") from error
     lines = [
         f"  {key}: {before} in the run, {now} now"
         for key, (before, now) in changes.items()
-        if not _is_of_the_end(key, recipe)
+        if not _only_sets_length(key, recipe)
     ]
     if lines:
         moved = f" If its images were moved, change data.path in {run.recipe_file}."
         raise RunError(
             "\n".join([f"There is an unfinished run of another recipe in {run.path}:", *lines])
-            + f"\n{INSTEAD}, or give the recipe that the run was begun with."
+            + f"\n{ALTERNATIVES}, or pass the recipe that the run was started with."
             + (moved if "data.path" in changes else "")
         )
-    done = len(run.metrics())
-    if recipe.schedule.epochs < done:
+    trained = len(run.metrics())
+    if recipe.schedule.epochs < trained:
         raise RunError(
-            f"The run in {run.path} has {done} epochs behind it, more than schedule.epochs "
-            f"({recipe.schedule.epochs}). Pass schedule.epochs={done} or more. {INSTEAD}."
+            f"The run in {run.path} has trained {trained} epochs, more than schedule.epochs "
+            f"({recipe.schedule.epochs}). Pass schedule.epochs={trained} or more. {ALTERNATIVES}."
         )
 
 
-def asks_for_more(run: RunDirectory, recipe: Recipe) -> bool:
-    """Returns whether a recipe asks a finished run for more epochs, and it can have them.
+def extends(run: RunDirectory, recipe: Recipe) -> bool:
+    """Returns whether a recipe adds epochs to a finished run.
 
     Raises:
-        RunError: If it cannot, since with more epochs those before would have been others; the
-            message holds the command that starts a new run from its weights.
+        RunError: If it would, but a longer schedule changes the epochs before; the message holds
+            the command that starts a new run from the weights.
     """
-    if not run.is_run(run.path) or not run.is_finished():
-        return False
     changes = _changes(run, recipe)
-    if not changes or any(not key.startswith(OF_THE_END) for key in changes):
+    if not changes or any(not key.startswith(LENGTH_KEYS) for key in changes):
         return False
-    done, epochs = len(run.metrics()), recipe.schedule.epochs
-    if done >= epochs or is_over(recipe.schedule.early_stopping, run.metrics()):
+    trained, epochs = len(run.metrics()), recipe.schedule.epochs
+    if trained >= epochs or is_over(recipe.schedule.early_stopping, run.metrics()):
         return False
-    if any(not _is_of_the_end(key, recipe) for key in changes):
+    if any(not _only_sets_length(key, recipe) for key in changes):
         raise RunError(
-            f"The run in {run.path} is finished after {done} epochs. Its learning rate fell along "
-            f"a cosine that ends with the run, so with schedule.epochs={epochs} all its epochs "
-            f"would have been others. {_new_run(run, recipe, epochs - done)}"
+            f"The run in {run.path} is finished after {trained} epochs. Its learning rate followed "
+            f"a cosine that ends with the run, so schedule.epochs={epochs} would have changed all "
+            f"of its epochs. {_new_run(run, recipe, epochs - trained)}"
         )
     return True
 
 
 def _new_run(run: RunDirectory, recipe: Recipe, epochs: int) -> str:
-    """Says how to train further with the weights of a finished run."""
+    """Returns advice on training further from the weights of a finished run."""
     if not recipe.network.takes_weights:
-        return f"{INSTEAD}."
+        return f"{ALTERNATIVES}."
     weights = run.last_model.absolute()
     command = ["keras-convnext", "train", str(run.recipe_file), "--run-dir", f"{run.path}_more"]
     command += [f"init.weights={weights}", f"schedule.epochs={epochs}", "schedule.warmup_epochs=0"]
@@ -91,7 +112,7 @@ def _new_run(run: RunDirectory, recipe: Recipe, epochs: int) -> str:
 
 
 def _changes(run: RunDirectory, recipe: Recipe) -> dict[str, tuple[str, str]]:
-    """Returns the keys that differ, with what they are in the run and what is asked for."""
+    """Returns the keys that differ, each with its value in the run and the requested one."""
     before, now = (
         _flat(one.model_dump(mode="json", exclude=set(MAY_CHANGE)))
         for one in (with_absolute_paths(run.recipe()), recipe)
@@ -100,37 +121,37 @@ def _changes(run: RunDirectory, recipe: Recipe) -> dict[str, tuple[str, str]]:
     return {key: (ours, theirs) for key, (ours, theirs) in shown.items() if ours != theirs}
 
 
-def _is_of_the_end(key: str, recipe: Recipe) -> bool:
-    """Whether a key decides when a run ends, and nothing of what it learns before."""
+def _only_sets_length(key: str, recipe: Recipe) -> bool:
+    """Returns whether a key determines when a run ends, and nothing in the epochs before."""
     is_epochs = key == "schedule.epochs" and recipe.schedule.name == "step"
     return is_epochs or key.startswith("schedule.early_stopping")
 
 
-def refuse_other_data(run: RunDirectory, plan: Plan, class_names: tuple[str, ...]) -> None:
-    """Raises a `RunError` if the data set is no longer what the run was trained on."""
+def check_same_data(run: RunDirectory, plan: Plan, class_names: tuple[str, ...]) -> None:
+    """Raises a `RunError` if the data set has changed since the run was started."""
     if not any(run.checkpoints.glob("epoch_*")):
         return
     changes = changes_since(run, plan, class_names)
     if changes:
         raise RunError(
-            "\n".join([f"The data set has changed since the run in {run.path} began:", *changes])
-            + f"\nPut it back as it was, or begin anew. {INSTEAD}."
+            "\n".join([f"The data set has changed since the run in {run.path} started:", *changes])
+            + f"\nRestore it, or start over. {ALTERNATIVES}."
         )
 
 
-def refuse_other_backend(run: RunDirectory, environment: dict[str, Any]) -> None:
-    """Raises a `RunError` if the run was begun on another backend; other versions are told.
+def check_same_backend(run: RunDirectory, environment: dict[str, Any]) -> None:
+    """Raises a `RunError` if the run was started on another backend; warns of other versions.
 
     Args:
         run: The run.
-        environment: What `runtime.describe` says now.
+        environment: The result of `runtime.describe` now.
     """
     before = run.read(run.environment_file)
     if before["backend"] != environment["backend"]:
         raise RunError(
-            f"The run in {run.path} was begun on {before['backend']}, and Keras runs on "
-            f"{environment['backend']} now; its figures would not go on as they began. Set "
-            f"KERAS_BACKEND={before['backend']}. {INSTEAD}."
+            f"The run in {run.path} was started on {before['backend']}, and Keras runs on "
+            f"{environment['backend']} now, whose results differ. Set "
+            f"KERAS_BACKEND={before['backend']}. {ALTERNATIVES}."
         )
     versions = [
         f"{package} {version} in the run, {environment['packages'].get(package)} now"
@@ -139,7 +160,7 @@ def refuse_other_backend(run: RunDirectory, environment: dict[str, Any]) -> None
     ]
     if versions:
         console.print(
-            f"Other versions than the run was begun with, so its end may differ in its last bits: "
+            f"The run was started with other versions, so its results may differ in the last bits: "
             f"{'; '.join(versions)}.",
             style="yellow",
             soft_wrap=True,
@@ -147,7 +168,7 @@ def refuse_other_backend(run: RunDirectory, environment: dict[str, Any]) -> None
 
 
 def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns the keys of a section and of those within it, dotted."""
+    """Returns the keys of a section and its subsections, dotted."""
     flat: dict[str, Any] = {}
     for key, value in section.items():
         inner = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else None

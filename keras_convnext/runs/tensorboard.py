@@ -1,4 +1,4 @@
-"""A run's metrics in the form that TensorBoard shows."""
+"""Writes a run's metrics as a TensorBoard event file."""
 
 import io
 import os
@@ -10,14 +10,14 @@ from keras_convnext.errors import MissingPackage
 
 
 class EventFile:
-    """A file of TensorBoard's events, made from the rows of metrics.
+    """A TensorBoard event file, written from the rows of metrics.
 
-    Every column of numbers becomes a curve over the epochs; TensorBoard has none for text, lists of
-    numbers and `None`, which stand in the metrics' own file. Keras's own callback would begin a
-    further file whenever a run is gone on with, with epochs twice, and says nothing of a full disk.
+    Every numeric column becomes a curve over the epochs. Text, lists and `None` are only in the
+    metrics file. Keras's own callback would start another file whenever a run resumes, with
+    duplicate epochs, and does not report a full disk.
 
     Args:
-        directory: Where the file goes, as the only one; it is made if it is not there.
+        directory: The directory, created if necessary. The file replaces all others there.
 
     Raises:
         MissingPackage: If tensorboard is not installed.
@@ -25,19 +25,19 @@ class EventFile:
 
     def __init__(self, directory: Path) -> None:
         _tensorboard()
-        # TensorBoard knows its files by the second and third word, and reads them by their order.
-        # A new name, since of a file that was replaced it would go on reading the old one.
+        # TensorBoard recognises the name by "tfevents", and reads files in the order of their
+        # names. The name is new, since TensorBoard would keep reading a file that was replaced.
         self.path = directory / f"events.out.tfevents.{time.time():.0f}.{os.getpid()}"
         self.began = time.time()
 
     def begin(self, rows: list[dict[str, float]]) -> None:
-        """Writes the file with the epochs there are, in the place of all others.
+        """Writes the file with these epochs and removes all others.
 
         Raises:
-            WriteError: If it cannot be written; what was there stays.
+            WriteError: If it cannot be written; the earlier file stays.
         """
         event_pb2, _, _ = _tensorboard()
-        # Times without what passed while the run stood still, as in the rows.
+        # Wall times without the time in which the run was stopped, as in the rows.
         self.began = time.time() - (rows[-1]["seconds"] if rows else 0.0)
         first = event_pb2.Event(wall_time=self.began, file_version="brain.Event:2")
         with files.whole_file(self.path) as written:

@@ -1,1 +1,1 @@
-"""Using a trained classifier: predictions here, and a SavedModel for elsewhere."""
+"""Exports of trained models, and predictions for image files."""

@@ -1,40 +1,44 @@
-"""A classifier in a form that others can run: which forms there are, and where they go."""
+"""Exports trained models to SavedModel, ONNX and OpenVINO."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
-from keras_convnext.data.sources.load import Split, load_split, load_splits, refuse_split_alone
+from keras_convnext.data.bad_images import check_on_bad_image
+from keras_convnext.data.preprocessor import Preprocessor
+from keras_convnext.data.read_errors import as_data_error
+from keras_convnext.data.sources.load import Split, load_split, refuse_split_alone
 from keras_convnext.errors import UserError
 from keras_convnext.files import expanded
-from keras_convnext.runs.data_check import refuse_other_images
-from keras_convnext.runs.directory import RunDirectory
 from keras_convnext.runtime import refuse_missing
 from keras_convnext.serving import onnx_model, openvino_model
 from keras_convnext.serving.onnx_model import write_onnx
 from keras_convnext.serving.openvino_model import write_openvino
-from keras_convnext.serving.predictor import Predictor
 from keras_convnext.serving.quantization import check_quantizable
 from keras_convnext.serving.saved_model import write_saved_model
+from keras_convnext.tasks.base import Servable
+from keras_convnext.tasks.classification.predictor import Predictor
+from keras_convnext.tasks.source import RunSource, Source, check_checkpoint, resolve
 
 PRECISIONS = ("float32", "int8")
-# As many as NNCF looks at if not told otherwise.
+# The default of NNCF.
 CALIBRATION_IMAGES = 300
 
 
 @dataclass(frozen=True)
 class Format:
-    """A form to export to: its writer, and its place in a run's directory.
+    """A format to export to.
 
     Attributes:
         write: Takes a predictor, a path and, where `has_int8`, calibration images.
-        default: The name in a run's directory; another place must have its suffix.
-        packages: What must be installed, by the names they are imported under.
-        extra: The extra of this package that brings them.
-        has_int8: Whether it can be had in 8-bit integers.
+        default: The name in a run's directory; any other path must have its suffix.
+        packages: The packages that it needs, by their import names.
+        extra: The extra of this package that installs them.
+        has_int8: Whether it supports 8-bit integers.
     """
 
     write: Callable[..., None]
@@ -54,7 +58,7 @@ FORMATS = {
 
 
 def export(
-    source: str | Path | keras.Model | Predictor,
+    source: str | Path | keras.Model | Servable,
     path: str | Path | None = None,
     format: str = "saved_model",
     checkpoint: str = "last",
@@ -63,35 +67,37 @@ def export(
     split: str | None = None,
     on_bad_image: str | None = None,
 ) -> Path:
-    """Writes a run, a published checkpoint or a model in a form that can be served.
+    """Exports a run, a published checkpoint or a model for serving.
 
     Args:
         source: Directory of a run, name of a published checkpoint, a `.keras` file, or a functional
-            classifier of fixed image size; or a `Predictor`, which brings the names of its classes
+            classifier of fixed image size; or a `Predictor`, which adds the names of the classes
             and, for a model of any size, the image size: `Predictor.of_model(model, class_names,
             image_size)`.
-        path: Where to. Defaults to `saved_model`, `model.onnx` or `model.xml` in a run's directory;
-            required for anything else.
+        path: The file or directory to write. Defaults to `saved_model`, `model.onnx` or
+            `model.xml` in a run's directory; required for any other source.
         format: `"saved_model"`, for TensorFlow Serving; `"onnx"`, one file for ONNX Runtime; or
-            `"openvino"`, an `.xml` file with a `.bin` beside it. What each takes and gives stands
-            in the modules of `keras_convnext.serving`.
+            `"openvino"`, an `.xml` file with a `.bin` beside it. The modules of
+            `keras_convnext.serving` document their inputs and outputs. Defaults to
+            `"saved_model"`.
         checkpoint: Of a run, `"last"`, `"best"` or `"best_ema"`; see `Predictor.load`.
-        precision: What ONNX and OpenVINO compute in: `"float32"`, or `"int8"`, faster, and a little
-            less exact. (bfloat16 is OpenVINO's own choice on CPUs that have it.)
-        data: For `"int8"`, images like those to come, of which some 300 choose the integers'
-            ranges: a folder with one folder of images a class, or `tfds:NAME`. Defaults to a run's
+        precision: The precision of ONNX and OpenVINO: `"float32"`, or `"int8"`, which is faster and
+            slightly less accurate. Defaults to `"float32"`. (OpenVINO chooses bfloat16 itself on
+            CPUs that support it.)
+        data: For `"int8"`, representative images, of which 300 determine the integer ranges: a
+            folder with one folder of images a class, or `tfds:NAME`. Defaults to a run's
             own training images.
-        split: Which part of a `tfds:` data set, such as `"train"`.
-        on_bad_image: `"error"` or `"skip"`, for files among these images that are no images.
+        split: The part of a `tfds:` data set, such as `"train"`.
+        on_bad_image: `"error"` or `"skip"`, for files among `data` that are not images.
             Defaults to the recipe's choice for a run's own images, and to `"error"` for `data`.
 
     Returns:
-        Where it was written.
+        The path that was written.
 
     Raises:
-        UserError: If there is no such run, model or data, the place is taken or cannot be written,
-            or a package is missing; or if a run's own images are no longer as many, or of the
-            classes, that they were in training. An export has its name only once it is complete.
+        UserError: If the run, model or data does not exist, the path exists already or cannot be
+            written, or a package is missing; or if the number or the classes of a run's own images
+            have changed since training. An export gets its name only once it is complete.
 
     Example:
         >>> keras_convnext.export("runs/digits", "served/digits/1")
@@ -99,37 +105,32 @@ def export(
         >>> keras_convnext.export(Predictor.of_model(model, ("cat", "dog")), "pets.onnx", "onnx")
     """
     refuse_split_alone(data, split)
-    refuse_other_choice(on_bad_image)
+    check_on_bad_image(on_bad_image)
+    check_checkpoint(checkpoint)
     chosen = _format(format, precision, data)
     refuse_missing(
         {name: f"{name}, which {format} needs," for name in chosen.packages}, chosen.extra
     )
     if precision == "int8":
         check_quantizable()
-    run = _run_of(source)
-    place = _place(chosen, run, path)
-    # Before the model, which may have to be fetched, all else that can be refused.
-    images = _calibration_split(run, data, split, on_bad_image) if precision == "int8" else None
-    predictor = _predictor(source, checkpoint)
+    found = None if isinstance(source, keras.Model) else source
+    if isinstance(found, str | Path):
+        found = resolve(found)
+    place = _place(chosen, found, path)
+    # Everything else is checked before the model, which may have to be downloaded.
+    images = _calibration_split(found, data, split, on_bad_image) if precision == "int8" else None
+    predictor = _predictor(source, found, checkpoint)
     if images is None:
         chosen.write(predictor, place)
     else:
-        chosen.write(predictor, place, _prepared(images, predictor))
+        chosen.write(predictor, place, _calibration_images(images, predictor.preprocessor))
     return place
 
 
-def _predictor(source: str | Path | keras.Model | Predictor, checkpoint: str) -> Predictor:
-    if isinstance(source, Predictor):
-        return source
+def _predictor(source: Any, found: Any, checkpoint: str) -> Servable:
     if isinstance(source, keras.Model):
         return Predictor.of_model(source)
-    return Predictor.load(source, checkpoint)
-
-
-def _run_of(source: str | Path | keras.Model | Predictor) -> RunDirectory | None:
-    if isinstance(source, keras.Model | Predictor) or not RunDirectory.is_run(source):
-        return None
-    return RunDirectory.open(source)
+    return found.predictor(checkpoint) if isinstance(found, Source) else found
 
 
 def _format(name: str, precision: str, data: str | Path | None) -> Format:
@@ -150,13 +151,13 @@ def _format(name: str, precision: str, data: str | Path | None) -> Format:
     return FORMATS[name]
 
 
-def _place(format: Format, run: RunDirectory | None, path: str | Path | None) -> Path:
+def _place(format: Format, source: Any, path: str | Path | None) -> Path:
     default = Path(format.default)
     if path is None:
-        if run is None:
+        if not isinstance(source, RunSource):
             kind = f"the {default.suffix} file" if default.suffix else "the directory"
             raise UserError(f"A model that belongs to no run needs `path`, {kind} to write.")
-        return run.path / default
+        return source.run.path / default
     path = expanded(path)
     if default.suffix and path.suffix != default.suffix:
         raise UserError(f"`path` must end in {default.suffix}. Received: {path}.")
@@ -164,54 +165,21 @@ def _place(format: Format, run: RunDirectory | None, path: str | Path | None) ->
 
 
 def _calibration_split(
-    run: RunDirectory | None,
-    data: str | Path | None,
-    split: str | None,
-    on_bad_image: str | None,
+    source: Any, data: str | Path | None, split: str | None, on_bad_image: str | None
 ) -> Split:
     if data is not None:
         return load_split(data, split, on_bad_image or "error")
-    if run is None:
+    if not isinstance(source, RunSource):
         raise UserError(
             "The ranges of int8 are chosen by images, and a model that belongs to no run has none. "
             "Pass `data` (--data on the command line), a folder with one folder of images a class."
         )
-    return own_split(run, "training", on_bad_image)
+    return source.own_split("training", on_bad_image)
 
 
-def own_split(run: RunDirectory, part: str, on_bad_image: str | None = None) -> Split:
-    """Returns images that a run was trained or evaluated with.
-
-    Args:
-        run: The run.
-        part: `"training"`, or `"validation"` if the run has validation images.
-        on_bad_image: `"error"` or `"skip"`. Defaults to `None`, the recipe's choice.
-
-    Raises:
-        DataError: If they are no longer as many, or of the classes, that they were in training.
-    """
-    data = run.recipe().data
-    if on_bad_image is not None:
-        data = data.model_copy(update={"on_bad_image": on_bad_image})
-    training, validation = load_splits(data)
-    split = training if validation is None or part == "training" else validation
-    left_out = len(getattr(split, "left_out", ()))
-    refuse_other_images(run, part, split.size, left_out, training.class_names)
-    return split
-
-
-def refuse_other_choice(on_bad_image: str | None) -> None:
-    """Raises a `UserError` if there is no such thing to do about a file that is no image."""
-    if on_bad_image not in (None, "error", "skip"):
-        raise UserError(
-            f"`on_bad_image` (--on-bad-image) must be one of error, skip. Received: "
-            f"{on_bad_image!r}."
-        )
-
-
-def _prepared(split: Split, predictor: Predictor) -> np.ndarray:
+def _calibration_images(split: Split, preprocessor: Preprocessor) -> np.ndarray:
     """Returns images from all over a split, which may be in the order of its classes."""
     count = min(CALIBRATION_IMAGES, split.size)
     indices = np.linspace(0, split.size - 1, count).astype("int64")
-    images = (split.example(index)[0].numpy() for index in indices)
-    return np.stack([predictor.preprocessor(image) for image in images])
+    with as_data_error(split):
+        return np.stack([preprocessor(split.example(index)[0].numpy()) for index in indices])

@@ -1,4 +1,4 @@
-"""Predictions for image files that a person names, one by one or by the folder."""
+"""Predictions for image files and folders of them."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -7,9 +7,10 @@ from pathlib import Path
 from rich.progress import track
 
 from keras_convnext.console import console
+from keras_convnext.data.bad_images import check_on_bad_image
 from keras_convnext.errors import DataError
-from keras_convnext.serving.batches import BATCH_SIZE
-from keras_convnext.serving.predictor import Prediction, Predictor
+from keras_convnext.tasks.classification.predictor import Prediction, Predictor
+from keras_convnext.tasks.prediction_batches import BATCH_SIZE
 from keras_convnext.text import counted
 
 
@@ -20,22 +21,26 @@ def predict_files(
     checkpoint: str = "last",
     on_bad_image: str = "error",
 ) -> list[tuple[Path, list[Prediction]]]:
-    """Returns the most probable classes of files and of the files in folders, with their names.
+    """Returns the most probable classes of files and of the files in folders.
 
-    A progress bar shows where there are more than a batch of them.
+    A progress bar is shown if they fill more than one batch.
 
     Args:
         source: As in `Predictor.load`.
         paths: As in `image_files`.
         top: As in `Predictor.predict`.
         checkpoint: As in `Predictor.load`.
-        on_bad_image: `"error"`, or `"skip"` to leave out files that are missing or are no images,
-            whose number is logged.
+        on_bad_image: `"error"`, or `"skip"` to omit files that are missing or not images, and to
+            log their number. Defaults to `"error"`.
+
+    Returns:
+        Each file with its predictions.
 
     Raises:
-        UserError: If there is no such model, or files are missing or are no images: one of them,
-            or all.
+        UserError: If there is no such model, or one of the files, or with `"skip"` all of them, are
+            missing or not images.
     """
+    check_on_bad_image(on_bad_image)
     files = image_files(paths)
     predictor = Predictor.load(source, checkpoint)
     shown = track(
@@ -49,10 +54,10 @@ def predict_files(
 
 
 def image_files(paths: Iterable[str | Path]) -> list[Path]:
-    """Returns the files among some paths, and those in the folders among them.
+    """Returns the files among some paths, and the files in the folders among them.
 
-    As in a data set's folders, every file is meant to be an image, names that start with a dot are
-    left out, and folders below and links are followed.
+    As in a data set's folders, every file should be an image, names that start with a dot are
+    ignored, and subfolders and links are followed.
 
     Args:
         paths: Files, which need not exist, and folders.
@@ -73,7 +78,7 @@ def image_files(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def _files_in(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
-    """Gives the files below a folder, but not those in a link back to a folder above."""
+    """Yields the files below a folder, without following a link back to a parent folder."""
     real = os.path.realpath(folder)
     if real in above:
         return

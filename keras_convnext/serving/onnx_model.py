@@ -1,7 +1,7 @@
-"""An ONNX file, for ONNX Runtime and other engines; it needs neither Keras nor this package to run.
+"""Writes ONNX files for ONNX Runtime and other engines, which need neither Keras nor this package.
 
-It is written by PyTorch, whose exporter has single operations for LayerNorm and GELU; under other
-backends the classifier is handed to a process that runs PyTorch.
+PyTorch writes them, since its exporter has single operations for LayerNorm and GELU. Under other
+backends a process that runs PyTorch writes the file.
 """
 
 import warnings
@@ -13,29 +13,30 @@ import numpy as np
 
 from keras_convnext.errors import MissingPackage
 from keras_convnext.files import refuse_taken, whole_file
-from keras_convnext.serving.inference_graph import INPUT, OUTPUT, for_an_engine
-from keras_convnext.serving.predictor import Predictor
-from keras_convnext.serving.quantization import check_quantizable, quantized
-from keras_convnext.serving.run_with_backend import write_under
+from keras_convnext.serving.inference_graph import INPUT, inference_graph
+from keras_convnext.serving.quantization import check_quantizable, quantize
+from keras_convnext.serving.run_with_backend import run_with_backend
+from keras_convnext.tasks.base import Servable, ServingModel
 
 PACKAGES = ("torch", "onnx", "onnxscript")
 
 
 def write_onnx(
-    predictor: Predictor, path: str | Path, calibration: np.ndarray | None = None
+    predictor: Servable, path: str | Path, calibration: np.ndarray | None = None
 ) -> None:
-    """Writes a classifier as one ONNX file, for batches of any size.
+    """Writes a model as one ONNX file, for batches of any size.
 
-    It takes `images`, `float32` of shape `(batch, height, width, channels)` with values from 0 to
-    255, at the classifier's size, and gives `probabilities`, `(batch, classes)`. The metadata has
-    `class_names`, `image_size` (one number, or height and width), `crop_fraction`, `channels`,
-    `apply_orientation`, `interpolation`, `warp_from` and `multi_label`, as JSON.
+    Its input is `images`, `float32` of shape `(batch, height, width, channels)` with values from 0
+    to 255, at the model's size. The output of a classifier is `probabilities`, `(batch, classes)`.
+    The metadata of a classifier are `class_names`, `image_size` (one number, or height and width),
+    `crop_fraction`, `channels`, `apply_orientation`, `interpolation`, `warp_from` and
+    `multi_label`, as JSON.
 
     Args:
-        predictor: The classifier and its classes.
+        predictor: The predictor to export, such as a `keras_convnext.Predictor`.
         path: File to write.
-        calibration: For a network in 8-bit integers: prepared images, `(images, height, width,
-            channels)`, that choose their ranges. Defaults to `None`, for one in `float32`.
+        calibration: For 8-bit integers: prepared images, `(images, height, width, channels)`, which
+            determine the ranges. Defaults to `None`, for `float32`.
 
     Raises:
         RunError: If the file is there already.
@@ -50,39 +51,40 @@ def write_onnx(
     if calibration is not None:
         check_quantizable()
     with whole_file(path) as written:
-        write_under("torch", _write, predictor, written, calibration=calibration)
+        model = predictor.serving_model()
+        run_with_backend("torch", _write, model, written, calibration=calibration)
 
 
-def _write(predictor: Predictor, path: Path, calibration: np.ndarray | None = None) -> None:
+def _write(model: ServingModel, path: Path, calibration: np.ndarray | None = None) -> None:
     import onnx
 
-    network = _exported(predictor)
+    network = _exported(model)
     if calibration is not None:
-        network = quantized(network, INPUT, calibration)
-    onnx.helper.set_model_props(network, predictor.metadata())
+        network = quantize(network, INPUT, calibration)
+    onnx.helper.set_model_props(network, model.metadata)
     onnx.save(network, path)
 
 
-def _exported(predictor: Predictor):
-    """Returns the classifier's `onnx.ModelProto`."""
+def _exported(model: ServingModel):
+    """Returns the model's `onnx.ModelProto`."""
     import torch
 
     class Network(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.classifier = for_an_engine(predictor.classifier)
+            self.network = inference_graph(model.network)
 
         def forward(self, images):
-            return self.classifier(images, training=False)
+            return self.network(images, training=False)
 
-    # Of one image PyTorch would take 1 to be fixed.
-    images = torch.zeros(2, *predictor.preprocessor.image_shape)
+    # For a batch of one, PyTorch would fix the batch size.
+    images = torch.zeros(2, *model.preprocessor.image_shape)
     with warnings.catch_warnings(action="ignore"):  # about parts of PyTorch's own
         program: Any = torch.onnx.export(
             Network().eval(),
             (images,),
             input_names=[INPUT],
-            output_names=[OUTPUT],
+            output_names=list(model.outputs),
             dynamic_shapes={INPUT: {0: torch.export.Dim("batch")}},
             dynamo=True,
             verbose=False,

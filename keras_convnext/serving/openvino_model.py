@@ -1,9 +1,10 @@
-"""A network for OpenVINO, which needs neither Keras nor this package to run.
+"""Writes models for OpenVINO, which needs neither Keras nor this package.
 
-OpenVINO reads the graphs of TensorFlow; under other backends the classifier is handed to a process
-that runs TensorFlow.
+OpenVINO converts TensorFlow graphs. Under other backends a process that runs TensorFlow writes the
+files.
 """
 
+import dataclasses
 import errno
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,34 +12,34 @@ from pathlib import Path
 import numpy as np
 
 from keras_convnext.errors import MissingPackage
-from keras_convnext.files import refuse_taken, whole_files
-from keras_convnext.serving.inference_graph import INPUT, OUTPUT, for_an_engine
-from keras_convnext.serving.predictor import Predictor
-from keras_convnext.serving.quantization import check_quantizable, quantized
-from keras_convnext.serving.run_with_backend import write_under
+from keras_convnext.files import refuse_taken, undo_interrupted, whole_files
+from keras_convnext.serving.inference_graph import INPUT, inference_graph
+from keras_convnext.serving.quantization import check_quantizable, quantize
+from keras_convnext.serving.run_with_backend import run_with_backend
+from keras_convnext.tasks.base import Servable, ServingModel
 
 PACKAGES = ("tensorflow", "openvino")
 
 
 def write_openvino(
-    predictor: Predictor, path: str | Path, calibration: np.ndarray | None = None
+    predictor: Servable, path: str | Path, calibration: np.ndarray | None = None
 ) -> None:
-    """Writes a classifier as OpenVINO's `.xml` file, with its weights beside it as `.bin`.
+    """Writes a model as OpenVINO's `.xml` file, with the weights in a `.bin` file beside it.
 
-    It takes `images`, `float32` of shape `(batch, height, width, channels)` with values from 0 to
-    255, at the classifier's size, and gives `probabilities`, `(batch, classes)`. Its
-    `keras_convnext` information has `class_names`, `image_size` (one number, or height and width),
-    `crop_fraction`, `channels`, `apply_orientation`, `interpolation`, `warp_from` and
-    `multi_label`, as JSON.
+    Its input is `images`, `float32` of shape `(batch, height, width, channels)` with values from 0
+    to 255, at the model's size. The output of a classifier is `probabilities`, `(batch, classes)`.
+    The `keras_convnext` section of its information has, for a classifier, `class_names`,
+    `image_size` (one number, or height and width), `crop_fraction`, `channels`,
+    `apply_orientation`, `interpolation`, `warp_from` and `multi_label`, as JSON.
 
-    On CPUs that compute in bfloat16 OpenVINO does so by itself; compile the network with
-    `{"INFERENCE_PRECISION_HINT": "f32"}` for the exact results.
+    On CPUs that support bfloat16 OpenVINO computes in it by default; compile the model with
+    `{"INFERENCE_PRECISION_HINT": "f32"}` for exact results.
 
     Args:
-        predictor: The classifier and its classes.
+        predictor: The predictor to export, such as a `keras_convnext.Predictor`.
         path: The `.xml` file to write.
-        calibration: For a network in 8-bit integers: prepared images, `(images, height, width,
-            channels)`, that choose their ranges. Defaults to `None`, for one in `float32`.
+        calibration: For 8-bit integers: prepared images, `(images, height, width, channels)`, which
+            determine the ranges. Defaults to `None`, for `float32`.
 
     Raises:
         RunError: If either file is there already.
@@ -48,48 +49,50 @@ def write_openvino(
     """
     path = Path(path)
     weights = path.with_suffix(".bin")
+    undo_interrupted(path)
     for file in (path, weights):
         refuse_taken(file)
     if not all(map(find_spec, PACKAGES)):
         raise MissingPackage("OpenVINO, with TensorFlow whose graphs it reads,", "openvino")
     if calibration is not None:
         check_quantizable()
-    with whole_files(weights, path) as (_, written):  # engines open the .xml, which needs the .bin
-        write_under("tensorflow", _write, predictor, written, calibration=calibration)
+    with whole_files(weights, path) as (_, written):  # an .xml is never without its .bin
+        model = predictor.serving_model()
+        run_with_backend("tensorflow", _write, model, written, calibration=calibration)
 
 
-def _write(predictor: Predictor, path: Path, calibration: np.ndarray | None = None) -> None:
+def _write(model: ServingModel, path: Path, calibration: np.ndarray | None = None) -> None:
     import openvino
 
-    network = _converted(predictor)
+    network = _converted(model)
     if calibration is not None:
-        network = quantized(network, INPUT, calibration, exact=_means(network))
-    for name, value in predictor.metadata().items():
+        network = quantize(network, INPUT, calibration, exact=_means(network))
+    for name, value in model.metadata.items():
         network.set_rt_info(value, ["keras_convnext", name])
     try:
         openvino.serialize(network, path, path.with_suffix(".bin"))
-    except RuntimeError as error:  # which does not say what was wrong
+    except RuntimeError as error:  # it does not name the cause
         raise OSError(
             errno.EIO, f"OpenVINO stopped writing ({error}), as where the disk is full"
         ) from error
 
 
-def _converted(predictor: Predictor):
-    """Returns the classifier's `openvino.Model`."""
+def _converted(model: ServingModel):
+    """Returns the model as an `openvino.Model`."""
     import openvino
     import tensorflow as tf
 
-    classifier = for_an_engine(predictor.classifier)
-    images_spec = tf.TensorSpec((None, *predictor.preprocessor.image_shape), tf.float32, INPUT)
+    served = dataclasses.replace(model, network=inference_graph(model.network))
+    images_spec = tf.TensorSpec((None, *model.preprocessor.image_shape), tf.float32, INPUT)
 
     @tf.function(input_signature=[images_spec])
     def serve(images):
-        return {OUTPUT: classifier(images, training=False)}
+        return served.named_outputs(images)
 
     return openvino.convert_model(serve)
 
 
 def _means(network) -> list[str]:
-    """The products by which LayerNorm takes its means: too narrow to gain by integers."""
+    """Returns the matmuls that compute LayerNorm's means, which are too narrow for integers."""
     products = (one for one in network.get_ops() if one.get_type_name() == "MatMul")
     return [one.get_friendly_name() for one in products if one.get_output_partial_shape(0)[-1] == 1]

@@ -1,7 +1,7 @@
-"""A network for prediction in 8-bit integers, by NNCF: post-training quantization.
+"""Post-training quantization to 8-bit integers with NNCF.
 
-Ranges of the activations are chosen by images like those to come, the weights' by channel; what the
-engine has no integer form of stays as it is.
+Calibration images determine the ranges of the activations; weights have a range for each channel.
+Operations without an integer form stay unchanged.
 """
 
 import contextlib
@@ -22,26 +22,26 @@ def check_quantizable() -> None:
         raise MissingPackage("NNCF, which turns a network to integers,", "int8")
 
 
-def quantized(network: Any, input_name: str, images: np.ndarray, exact: Sequence[str] = ()) -> Any:
-    """Returns a network that computes in 8-bit integers where its engine can.
+def quantize(network: Any, input_name: str, images: np.ndarray, exact: Sequence[str] = ()) -> Any:
+    """Returns a network that computes in 8-bit integers where its engine supports them.
 
     Args:
         network: `openvino.Model` or `onnx.ModelProto`, of one input.
         input_name: The name of the input.
-        images: Images as the network takes them, one after another along the first axis.
-        exact: Names of operations that stay as they are.
+        images: Prepared images, `(images, height, width, channels)`.
+        exact: Names of operations that stay unchanged. Defaults to none.
     """
     import nncf
 
     nncf.set_log_level(logging.ERROR)
     dataset = nncf.Dataset(images, lambda image: {input_name: image[np.newaxis]})
-    with contextlib.redirect_stdout(sys.stderr):  # where the other progress bars are
+    with contextlib.redirect_stdout(sys.stderr):  # where the other progress bars go
         return nncf.quantize(
             network,
             dataset,
             subset_size=len(images),
-            # Keeps the residual sums out of integers. With NNCF's ways for convolutional networks
-            # probabilities of a digit classifier moved by up to 0.36, with these by up to 0.03.
+            # Keeps the residual sums in floating point. With the default for convolutional networks
+            # the probabilities of a digit classifier changed by up to 0.36, with this by 0.03.
             model_type=nncf.ModelType.TRANSFORMER,
             ignored_scope=nncf.IgnoredScope(names=list(exact)),
         )

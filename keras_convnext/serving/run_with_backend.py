@@ -1,6 +1,6 @@
-"""A classifier handed to a process of its own, which runs another Keras backend.
+"""Calls an exporter under the Keras backend that it needs, if necessary in another process.
 
-What writes a served form of a network needs one framework; a process has one backend only.
+An exporter needs one framework, and a process has one backend only.
 """
 
 import dataclasses
@@ -23,64 +23,64 @@ import numpy as np
 from keras_convnext.data.preprocessor import Preprocessor
 from keras_convnext.errors import UserError
 from keras_convnext.files import write_errors
-from keras_convnext.serving.predictor import Predictor
+from keras_convnext.tasks.base import ServingModel
 
 logger = logging.getLogger(__name__)
 
-LONGEST_FAULT = 200  # characters; what frameworks say of a graph may fill pages
+LONGEST_FAULT = 200  # characters, since the errors of frameworks may fill pages
 
 
-def write_under(
+def run_with_backend(
     backend: str,
     write: Callable[..., None],
-    predictor: Predictor,
+    model: ServingModel,
     path: Path,
     **arrays: Any,
 ) -> None:
-    """Calls a function under a backend, in another process unless this one runs it.
+    """Calls an exporter under a backend: in this process if it runs that one, or in another.
 
     Args:
         backend: The Keras backend.
-        write: A function of a module of this package, found there by its name; called with what
-            follows.
-        predictor: The classifier and its classes.
-        path: Where to write.
-        **arrays: Further arguments, each a NumPy array, or `None` to leave it out.
+        write: A function at the top of a module, called with the arguments that follow.
+        model: The model to export.
+        path: The file or directory to write.
+        **arrays: Further arguments, each a NumPy array, or `None` to omit it.
 
     Raises:
         OSError: If the function raises it, as where a disk is full.
-        UserError: If the function fails in any other way, with the beginning of what it said; the
+        UserError: If the function fails in any other way, with the first line of its error; the
             rest is logged at level DEBUG.
     """
     arrays = {name: array for name, array in arrays.items() if array is not None}
     if keras.backend.backend() != backend:
-        _write_elsewhere(backend, write, predictor, path, arrays)
+        _run_elsewhere(backend, write, model, path, arrays)
         return
     try:
-        write(predictor, path, **arrays)
+        write(model, path, **arrays)
     except (UserError, OSError):
         raise
-    except Exception as error:  # frameworks raise what they like
+    except Exception as error:  # frameworks raise errors of any kind
         raise _failure(path, backend, _first_line(error)) from error
 
 
-def _write_elsewhere(backend, write, predictor, path, arrays):
+def _run_elsewhere(backend, write, model, path, arrays):
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         with write_errors(directory):
-            predictor.classifier.save(directory / "classifier.keras")
+            model.network.save(directory / "network.keras")
             np.savez(directory / "arrays.npz", **arrays)
-        task = {
-            "module": write.__module__,
-            "function": write.__name__,
+        request = {
+            "write": _address(write),
             "directory": name,
-            "class_names": predictor.class_names,
-            "preprocessor": dataclasses.asdict(predictor.preprocessor),
+            "preprocessor": dataclasses.asdict(model.preprocessor),
+            "outputs": model.outputs,
+            "metadata": model.metadata,
+            "add_file_outputs": _address(model.add_file_outputs),
             "path": str(path.absolute()),
         }
         process = subprocess.run(
             [sys.executable, "-m", __name__],
-            input=json.dumps(task),
+            input=json.dumps(request),
             env={**os.environ, "KERAS_BACKEND": backend},
             capture_output=True,
             text=True,
@@ -92,13 +92,13 @@ def _write_elsewhere(backend, write, predictor, path, arrays):
 
 
 def _error_of(process, path, backend, failure_file) -> Exception:
-    """Returns the error that the other process ended with, as it is to be raised here."""
+    """Returns the error of the other process, to be raised in this one."""
     if process.returncode < 0:
         name = signal.Signals(-process.returncode).name
         return _failure(path, backend, f"it was ended by {name}, as when memory runs out")
     try:
         failure = json.loads(failure_file.read_text())
-    except (OSError, ValueError):  # it did not come to write one, or had no room for it
+    except (OSError, ValueError):  # it ended before it wrote one, or the disk was full
         lines = process.stderr.strip().splitlines() or ["it said nothing"]
         return _failure(path, backend, _shortened(lines[-1]))
     if "strerror" in failure:
@@ -124,31 +124,47 @@ def _shortened(text: str) -> str:
     return text if len(text) <= LONGEST_FAULT else f"{text[:LONGEST_FAULT]}..."
 
 
-def _take_over() -> None:
-    """The other process: reads the task, and writes."""
-    task = json.load(sys.stdin)
-    directory = Path(task["directory"])
+def _serve_request() -> None:
+    """Runs in the other process: reads the request and calls the exporter."""
+    request = json.load(sys.stdin)
+    directory = Path(request["directory"])
     try:
-        _write(task, directory)
+        _write(request, directory)
     except Exception as error:
         traceback.print_exc()
         (directory / "failure.json").write_text(json.dumps(_described(error)))
         sys.exit(1)
 
 
-def _write(task, directory):
-    model = _model(directory / "classifier.keras")
-    preprocessor = Preprocessor(**task["preprocessor"])
-    predictor = Predictor(model, tuple(task["class_names"]), preprocessor)
-    write = getattr(importlib.import_module(task["module"]), task["function"])
+def _write(request, directory):
+    model = ServingModel(
+        _network(directory / "network.keras"),
+        Preprocessor(**request["preprocessor"]),
+        tuple(request["outputs"]),
+        request["metadata"],
+        _function(request["add_file_outputs"]),
+    )
+    write = _function(request["write"])
     with np.load(directory / "arrays.npz") as arrays:
-        write(predictor, Path(task["path"]), **arrays)
+        write(model, Path(request["path"]), **arrays)
 
 
-def _model(file: Path) -> keras.Model:
+def _address(function):
+    """Returns the module and the name of a function, for `_function` in the other process."""
+    return None if function is None else (function.__module__, function.__qualname__)
+
+
+def _function(address):
+    if address is None:
+        return None
+    module, name = address
+    return getattr(importlib.import_module(module), name)
+
+
+def _network(file: Path) -> keras.Model:
     try:
         return keras.saving.load_model(file, compile=False)
-    except Exception as error:  # whose text is the network's whole configuration
+    except Exception as error:  # its text is the whole configuration of the network
         first = error
         while isinstance(first.__context__, Exception):
             first = first.__context__
@@ -168,4 +184,4 @@ def _described(error: Exception) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    _take_over()
+    _serve_request()

@@ -1,1 +1,1 @@
-"""Training with `model.fit`: the plan, the optimizer, the callbacks and the run's directory."""
+"""Training with `model.fit`: the network, the optimizer and the callbacks of a recipe."""

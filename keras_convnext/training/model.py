@@ -1,11 +1,9 @@
-"""A recipe's network, compiled with its loss, optimizer and schedule."""
+"""Builds a recipe's network, and loads its initial weights."""
 
 import keras
 
 from keras_convnext.models.registry import build
 from keras_convnext.recipe import Init, Recipe
-from keras_convnext.runs.plan import Plan
-from keras_convnext.training.optimizer import make_optimizer
 from keras_convnext.weights.load import load_weights
 
 
@@ -33,21 +31,12 @@ def build_model(recipe: Recipe, classes: int) -> keras.Model:
 
 
 def initialize(model: keras.Model, init: Init) -> None:
-    """Gives a new network the weights that the recipe starts from, if it names any.
+    """Loads the recipe's initial weights into a new network, if it names any.
 
-    A classifier of another number of classes keeps its random weights, which is logged.
+    A head for another number of classes keeps its random weights, which is logged.
 
     Raises:
-        WeightsError: If the weights cannot be had, or are not this network's.
+        WeightsError: If the weights cannot be fetched, or belong to another network.
     """
     if init.weights is not None:
         load_weights(model, init.weights)
-
-
-def compile_model(model: keras.Model, recipe: Recipe, plan: Plan) -> None:
-    """Compiles a model with the recipe's loss, optimizer and schedule."""
-    loss = keras.losses.CategoricalCrossentropy(
-        from_logits=True, label_smoothing=recipe.augment.smoothing_in_loss
-    )
-    accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
-    model.compile(make_optimizer(recipe, plan), loss, metrics=[accuracy])

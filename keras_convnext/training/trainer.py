@@ -1,7 +1,6 @@
-"""A compiled model through `model.fit`, with all that a run shows and keeps meanwhile."""
+"""Trains a compiled model with `model.fit`, and keeps the run's directory up to date."""
 
 import contextlib
-import math
 from collections.abc import Sequence
 
 import keras
@@ -21,18 +20,30 @@ from keras_convnext.recipe import Recipe
 from keras_convnext.runs.checkpoints import Checkpoints, write_model
 from keras_convnext.runs.directory import RunDirectory
 from keras_convnext.runs.early_stopping import StopEarly
+from keras_convnext.runs.metrics import MetricsFile, Monitor
 from keras_convnext.runs.plan import Plan
 from keras_convnext.runs.tensorboard import EventFile
 
+ACCURACY = Monitor("accuracy", "max")
 
-def restore(model: keras.Model, recipe: Recipe, run: RunDirectory) -> int:
-    """Gives a compiled model the state a run was stopped in, and tidies up what it left.
+
+def restore(
+    model: keras.Model, recipe: Recipe, run: RunDirectory, monitor: Monitor = ACCURACY
+) -> int:
+    """Restores the newest checkpoint of a stopped run, and removes its incomplete files.
+
+    Args:
+        model: The compiled model.
+        recipe: The recipe.
+        run: The run.
+        monitor: The metric that ranks the epochs. Defaults to the accuracy.
 
     Returns:
-        The epochs that were done; 0 if there is no checkpoint, and the model is as it was.
+        The number of epochs already trained; 0 if there is no checkpoint, and the model is
+        unchanged then.
 
     Raises:
-        RunError: If checkpoints or metrics cannot be read, or nothing can be written.
+        RunError: If checkpoints or metrics cannot be read, or files cannot be written.
     """
     checkpoints = Checkpoints(run.checkpoints, recipe.checkpoint.keep)
     epoch = checkpoints.restore(model)
@@ -40,16 +51,18 @@ def restore(model: keras.Model, recipe: Recipe, run: RunDirectory) -> int:
         raise RunError(
             f"The unfinished run in {run.path} has no checkpoints: an earlier version of "
             f"keras_convnext made it, or they were removed. Choose another directory with "
-            f"--run-dir, or begin anew with --overwrite."
+            f"--run-dir, or start over with --overwrite."
         )
-    with _said_in_a_sentence(checkpoints):
+    with as_run_error(checkpoints):
         run.remove_partial()
         newest = max(checkpoints.epochs(), default=0)
         if epoch < newest:
-            _remove_best_of_lost_epochs(run, epoch, newest)
-        run.cut_metrics(epoch)
+            _remove_best_of_lost_epochs(run, epoch, newest, monitor)
+        MetricsFile(run.metrics_file).cut(epoch)
+        if run.stopped_after() != epoch:  # the epoch that was stopped has no checkpoint
+            run.stop_file.unlink(missing_ok=True)
         if epoch:
-            _settle(model, run, checkpoints, epoch)
+            _update_models(model, run, checkpoints, epoch, monitor)
     return epoch
 
 
@@ -60,32 +73,34 @@ def fit(
     recipe: Recipe,
     plan: Plan,
     run: RunDirectory,
-    done: int = 0,
+    initial_epoch: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    monitor: Monitor = ACCURACY,
 ) -> None:
-    """Trains a compiled model and leaves its states in the run's directory.
+    """Trains a compiled model and writes its states to the run's directory.
 
-    After every epoch these are the checkpoint and the last state; with validation images also the
-    best one, and that of the moving average where the recipe asks for one.
+    After every epoch it writes the checkpoint and the last model, and with validation images also
+    the best model, and the best moving average if the recipe asks for one.
 
     Args:
         model: The compiled model.
-        training: Batches of the rest of the run, one epoch after another: images and targets, and
-            weights of the images if they do not count alike.
+        training: Batches of the remaining epochs, one after another: inputs, targets and,
+            optionally, weights of the images.
         validation: Batches of the validation images, or `None`.
         recipe: The recipe.
         plan: Its epochs and steps.
-        run: Where metrics and models go.
-        done: Epochs that were done before; see `restore`. Defaults to 0.
-        callbacks: Of the user's own; see `keras_convnext.train`. Defaults to none.
+        run: The run, to which metrics and models are written.
+        initial_epoch: The number of epochs already trained; see `restore`. Defaults to 0.
+        callbacks: The user's callbacks; see `keras_convnext.train`. Defaults to none.
+        monitor: The metric that ranks the epochs. Defaults to the accuracy.
 
     Raises:
         RunError: If the loss is no longer finite, or the disk is full. The newest checkpoint is
-            whole then.
+            complete then.
     """
     checkpoints = Checkpoints(run.checkpoints, recipe.checkpoint.keep)
     events = EventFile(run.events)
-    bar = ProgressBar(plan.epochs, plan.steps_per_epoch, recipe.step_batch_size, done)
+    bar = ProgressBar(plan.epochs, plan.steps_per_epoch, recipe.step_batch_size, initial_epoch)
     average = []
     if recipe.optimizer.ema_decay is not None and validation is not None:
         average = [EMAEvaluation(validation)]
@@ -93,20 +108,20 @@ def fit(
         StopWhenNotFinite(),
         LearningRateLog(),
         *average,
-        *callbacks,  # which see all logs, and whose additions are written
+        *callbacks,  # they see all logs, and their additions are written
         MetricsLog(run.metrics_file, append=True),
-        _KeepStates(run, checkpoints, events),
+        _SaveEpoch(run, checkpoints, events, monitor),
         StopEarly(recipe.schedule.early_stopping, run),
         bar,
     ]
     _build_metrics(model, training)
     # Keras does not end its callbacks when training fails.
-    with contextlib.closing(bar), _said_in_a_sentence(checkpoints):
+    with contextlib.closing(bar), as_run_error(checkpoints):
         events.begin(run.metrics())
         model.fit(
             training,
             epochs=plan.epochs,
-            initial_epoch=done,
+            initial_epoch=initial_epoch,
             steps_per_epoch=plan.steps_per_epoch,
             validation_data=validation,
             shuffle=False,  # the dataset shuffles itself
@@ -115,89 +130,94 @@ def fit(
         )
 
 
-class _KeepStates(keras.callbacks.Callback):
-    """Keeps the model after every epoch.
+class _SaveEpoch(keras.callbacks.Callback):
+    """Saves the model after every epoch.
 
-    The checkpoint comes after the epoch's metrics and before all that follows from the two: from
-    there on the epoch is done, whenever the process is killed, and before it never was.
+    The checkpoint commits the epoch: it is written after the epoch's metrics, and before everything
+    that follows from the two. A process killed earlier has not trained the epoch.
     """
 
-    def __init__(self, run: RunDirectory, checkpoints: Checkpoints, events: EventFile) -> None:
+    def __init__(
+        self, run: RunDirectory, checkpoints: Checkpoints, events: EventFile, monitor: Monitor
+    ) -> None:
         super().__init__()
         self.run = run
         self.checkpoints = checkpoints
         self.events = events
+        self.monitor = monitor
 
     def on_epoch_end(self, epoch, logs=None):
         self.events.append(self.run.metrics()[-1])
+        if self.model.stop_training:  # by a callback of the user's; `StopEarly` runs later
+            self.run.record_stop(epoch + 1)
         self.checkpoints.write(self.model, epoch + 1)
-        _settle(self.model, self.run, self.checkpoints, epoch + 1)
+        _update_models(self.model, self.run, self.checkpoints, epoch + 1, self.monitor)
 
 
-def _settle(model: keras.Model, run: RunDirectory, checkpoints: Checkpoints, epoch: int) -> None:
-    """Makes the last and the best states what the run's metrics and newest checkpoint say."""
+def _update_models(
+    model: keras.Model, run: RunDirectory, checkpoints: Checkpoints, epoch: int, monitor: Monitor
+) -> None:
+    """Makes the last and the best models agree with the run's metrics and newest checkpoint."""
     rows = run.metrics()
     files.link(checkpoints.path(epoch), run.last_model)
-    if _is_best(rows, "val_accuracy") or _lacks(rows, "val_accuracy", run.best_model):
+    if _needs_update(rows, "val_", monitor, run.best_model):
         files.link(checkpoints.path(epoch), run.best_model)
-    if _is_best(rows, "val_ema_accuracy") or _lacks(rows, "val_ema_accuracy", run.best_ema_model):
+    if _needs_update(rows, "val_ema_", monitor, run.best_ema_model):
         with ema_weights(model):
             write_model(model, run.best_ema_model)
     checkpoints.remove_before(epoch)
 
 
-def _is_best(rows, metric):
-    """Whether the last epoch is the first with the greatest value."""
-    values = [row.get(metric, -math.inf) for row in rows]
-    return values[-1] > max(values[:-1], default=-math.inf)
+def _needs_update(rows, prefix, monitor, model_file):
+    """Returns whether the last epoch is the best one, or the best one's model is missing."""
+    is_missing = prefix + monitor.metric in rows[-1] and not model_file.exists()
+    return is_missing or monitor.is_best(rows, prefix)
 
 
-def _lacks(rows, metric, model_file):
-    return metric in rows[-1] and not model_file.exists()
-
-
-def _remove_best_of_lost_epochs(run: RunDirectory, epoch: int, newest: int) -> None:
-    """Removes best states of epochs whose checkpoints are damaged, for they will be run again."""
+def _remove_best_of_lost_epochs(
+    run: RunDirectory, epoch: int, newest: int, monitor: Monitor
+) -> None:
+    """Removes the best models of epochs whose checkpoints are damaged, which are trained again."""
     rows = run.metrics()[:newest]
-    of_metrics = {"val_accuracy": run.best_model, "val_ema_accuracy": run.best_ema_model}
-    for metric, model_file in of_metrics.items():
-        if any(_is_best(rows[:lost], metric) for lost in range(epoch + 1, len(rows) + 1)):
+    for prefix, model_file in (("val_", run.best_model), ("val_ema_", run.best_ema_model)):
+        if any(monitor.is_best(rows[:lost], prefix) for lost in range(epoch + 1, len(rows) + 1)):
             model_file.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def _said_in_a_sentence(checkpoints: Checkpoints):
-    """Turns what stops a training run into what a person can do about it."""
+def as_run_error(checkpoints: Checkpoints):
+    """Turns a full disk or a diverged loss into a `RunError` with advice."""
     try:
         yield
     except files.WriteError as error:
         raise RunError(
-            f"{error.filename} cannot be written: {error.strerror}. {_what_is_safe(checkpoints)} "
-            f"Free some space, or mend what is wrong with the disk, and start again with the same "
-            f"command."
+            f"{error.filename} cannot be written: {error.strerror}. {_newest_epoch(checkpoints)} "
+            f"Free some space, or repair the disk, and start again with the same command."
         ) from error
     except FloatingPointError as error:
         raise RunError(
-            f"{error} {_what_is_safe(checkpoints)} Started again with the same command, the run "
-            f"would come to the same update. Begin it anew with a lower schedule.learning_rate, a "
+            f"{error} {_newest_epoch(checkpoints)} Started again with the same command, the run "
+            f"would reach the same update. Start it over with a lower schedule.learning_rate, a "
             f"longer schedule.warmup_epochs or optimizer.global_clipnorm, and --overwrite, or in "
             f"another directory with --run-dir."
         ) from error
 
 
-def _what_is_safe(checkpoints: Checkpoints) -> str:
+def _newest_epoch(checkpoints: Checkpoints) -> str:
     epochs = checkpoints.epochs()
     if not epochs:
         return "No epoch had ended."
-    return f"The checkpoint of epoch {epochs[-1]} is whole."
+    return f"The checkpoint of epoch {epochs[-1]} is complete."
 
 
 def _build_metrics(model: keras.Model, training) -> None:
-    """Shows the model one batch, of zeros, so that `fit` starts `training` once only.
+    """Evaluates the model on one batch of zeros, so that `fit` starts `training` only once.
 
-    On JAX and PyTorch `fit` would take a first batch to build what is not built, and start the
-    dataset again: by then KerasCV's generators have moved on, and a run would not repeat.
+    On JAX and PyTorch `fit` would otherwise take a first batch to build the metrics, and start the
+    dataset again. KerasCV's stateful generators would have advanced, and a run would not repeat.
     """
-    batch = (np.zeros(spec.shape, spec.dtype.as_numpy_dtype) for spec in training.element_spec)
+    batch = keras.tree.map_structure(
+        lambda spec: np.zeros(spec.shape, spec.dtype.as_numpy_dtype), training.element_spec
+    )
     model.test_on_batch(*batch)
     model.reset_metrics()

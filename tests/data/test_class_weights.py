@@ -7,7 +7,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from keras_convnext.data.class_weights import (
     balanced_weights,
     count_labels,
-    weights_in_words,
+    describe_weights,
     with_image_weights,
 )
 from keras_convnext.data.pipeline import training_dataset
@@ -32,7 +32,7 @@ def test_weights_are_scikit_learns(split):
     expected = compute_class_weight("balanced", classes=np.arange(3), y=LABELS)
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
     assert weights[LABELS].mean() == pytest.approx(1)
-    assert weights_in_words(weights, NAMES) == "from 0.476 (c) to 3.33 (b)"
+    assert describe_weights(weights, NAMES) == "from 0.476 (c) to 3.33 (b)"
 
 
 @pytest.mark.backend_free

@@ -58,7 +58,7 @@ def noise():
     return random_images()
 
 
-SHARING = ("start", "step_batch_size", "worker", "workers")
+SHARING = ("start", "step_batch_size", "shard_index", "num_shards")
 
 
 def batches(split, seed=0, epochs=EPOCHS, batch_size=BATCH, size=SIZE, **options):
@@ -229,46 +229,50 @@ def test_another_process_can_go_on_with_keras_cv(noise, tmp_path):
     np.testing.assert_array_equal(later["labels"], labels[4:])
 
 
-# All but RandAugment, slow to build, and the mixing, which is every worker's own.
+# All but RandAugment, slow to build, and the mixing, which is every shard's own.
 UNMIXED = {"rand_augment": None, "mix_probability": 0.0}
 
 
-def shared(split, workers, **options):
-    """Returns the images and the labels of every worker, joined step by step."""
-    parts = [batches(split, worker=worker, workers=workers, **options) for worker in range(workers)]
+def shared(split, num_shards, **options):
+    """Returns the images and the labels of every shard, joined step by step."""
+    parts = [
+        batches(split, shard_index=shard, num_shards=num_shards, **options)
+        for shard in range(num_shards)
+    ]
     return [np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True)]
 
 
 @backend_free
-@pytest.mark.parametrize("workers", [2, 3])
-def test_workers_together_have_the_images_of_one(noise, workers):
+@pytest.mark.parametrize("num_shards", [2, 3])
+def test_shards_together_have_the_images_of_one_process(noise, num_shards):
     images, labels = batches(noise, **UNMIXED)
     for start in (0, 2):
-        shared_images, shared_labels = shared(noise, workers, start=start, **UNMIXED)
+        shared_images, shared_labels = shared(noise, num_shards, start=start, **UNMIXED)
         np.testing.assert_array_equal(shared_images, images[start:])
         np.testing.assert_array_equal(shared_labels, labels[start:])
 
 
 @backend_free
 @pytest.mark.parametrize("policy", POLICIES)
-def test_workers_draw_each_for_itself(policy):
+def test_each_shard_draws_for_itself(policy):
     same = ArraySplit(np.full((12, 12, 12, 3), 90, "uint8"), np.zeros(12, "int32"), ("a", "b"))
     same.images[:, :6] = 200
     rand_augment = RandAugment(probability=1.0, kinds="geometric", magnitude_std=0.5)
     augment = {**PLAIN, "policy": policy, "rand_augment": rand_augment}
     first, second = (
-        batches(same, batch_size=12, worker=worker, workers=2, **augment)[0] for worker in (0, 1)
+        batches(same, batch_size=12, shard_index=shard, num_shards=2, **augment)[0]
+        for shard in (0, 1)
     )
     assert (first != second).any(axis=(2, 3, 4)).mean() > 0.9
 
 
 @backend_free
-def test_workers_mix_each_for_itself_and_from_any_start(noise):
+def test_each_shard_mixes_for_itself_and_from_any_start(noise):
     augment = {**PLAIN, "mixup_alpha": 1.0}
-    shares = [batches(noise, worker=worker, workers=2, **augment)[1] for worker in (0, 1)]
+    shares = [batches(noise, shard_index=shard, num_shards=2, **augment)[1] for shard in (0, 1)]
     heaviest = np.stack([labels.max(axis=-1)[:, 0] for labels in shares])
     assert len(np.unique(heaviest)) > 12  # of 18 batches, some with two images of one class
-    later = batches(noise, start=5, worker=1, workers=2, **augment)[1]
+    later = batches(noise, start=5, shard_index=1, num_shards=2, **augment)[1]
     np.testing.assert_array_equal(later, shares[1][5:])
 
 
@@ -285,11 +289,11 @@ def test_an_update_may_take_several_steps(noise):
 
 
 @backend_free
-@pytest.mark.parametrize(("step_batch_size", "workers"), [(6, 4), (3, 2), (4, 1)])
-def test_steps_that_cannot_be_shared_are_refused(noise, step_batch_size, workers):
-    expected = f"6 images in steps of {step_batch_size} cannot be shared equally by {workers} w"
+@pytest.mark.parametrize(("step_batch_size", "num_shards"), [(6, 4), (3, 2), (4, 1)])
+def test_steps_that_cannot_be_shared_are_refused(noise, step_batch_size, num_shards):
+    expected = f"6 images in steps of {step_batch_size} cannot be shared equally by {num_shards} s"
     with pytest.raises(DataError, match=expected):
-        batches(noise, step_batch_size=step_batch_size, workers=workers)
+        batches(noise, step_batch_size=step_batch_size, num_shards=num_shards)
 
 
 @backend_free

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from keras_convnext.errors import RunError
-from keras_convnext.runs.directory import FIRST_LINE, RunDirectory
+from keras_convnext.runs.directory import FIRST_LINE, RunDirectory, RunState
 
 pytestmark = pytest.mark.backend_free
 
@@ -23,7 +23,7 @@ def test_a_new_run_gets_a_directory_with_its_parents(tmp_path, tiny_recipe):
     run = RunDirectory(tmp_path / "a/b")
     run.create(tiny_recipe())
     assert [path.name for path in run.path.iterdir()] == ["recipe.yaml"]
-    # Killed here, it is a run already, which can be gone on with.
+    # Killed here, it is a run already, which can be resumed.
     assert RunDirectory.is_run(run.path) and not run.is_finished()
 
 
@@ -49,15 +49,17 @@ def test_an_earlier_run_is_not_replaced_unasked(earlier, tiny_recipe):
     assert earlier.metrics_file.exists()
 
 
-def test_whether_the_place_is_taken_is_told_beforehand(earlier, tmp_path):
-    RunDirectory(tmp_path / "new").refuse_taken()
+def test_the_state_of_a_directory_is_that_of_its_run(earlier, tmp_path):
+    assert RunDirectory(tmp_path / "new").state() is RunState.NEW
     assert not (tmp_path / "new").exists()
-    earlier.refuse_taken()  # it may be gone on with
+    assert earlier.state() is RunState.UNFINISHED
     earlier.finish(None)
-    earlier.refuse_taken(overwrite=True)
-    assert earlier.metrics_file.exists()  # nothing is removed yet
-    with pytest.raises(RunError, match="There is a run in .*already, and it is finished"):
-        earlier.refuse_taken()
+    assert earlier.state() is RunState.FINISHED
+    earlier.record_stop(2)
+    assert RunDirectory(earlier.path).stopped_after() == 2
+    earlier.reopen()
+    assert earlier.state() is RunState.UNFINISHED and earlier.stopped_after() is None
+    assert earlier.metrics_file.exists()  # nothing else is removed
 
 
 def test_an_earlier_run_is_replaced_on_request(earlier, tiny_recipe):
@@ -148,30 +150,6 @@ def test_a_file_that_cannot_be_read_is_named(earlier, text):
         earlier.classes_file.write_text(text)
     with pytest.raises(RunError, match=r"classes\.json cannot be read"):
         earlier.class_names()
-
-
-class TestMetrics:
-    def test_later_epochs_and_a_line_that_was_begun_are_cut_off(self, earlier):
-        earlier.metrics_file.write_text('{"epoch": 1}\n{"epoch": 2, "a": 1.50}\n{"epoch": 3}\n{"ep')
-        assert [row["epoch"] for row in earlier.metrics()] == [1, 2, 3]
-        earlier.cut_metrics(2)
-        assert earlier.metrics_file.read_text() == '{"epoch": 1}\n{"epoch": 2, "a": 1.50}\n'
-        earlier.cut_metrics(0)
-        assert earlier.metrics() == []
-
-    @pytest.mark.parametrize("text", ["", '{"epoch": 1}\n', '{"epoch": 2}\n', '{"epoch": 1}\n{"ep'])
-    def test_an_epoch_that_is_missing_is_not_passed_over(self, earlier, text):
-        earlier.metrics_file.write_text(text)
-        with pytest.raises(
-            RunError, match=r"does not hold the 2 epochs up to .* Put the file back"
-        ):
-            earlier.cut_metrics(2)
-        assert earlier.metrics_file.read_text() == text
-
-    def test_a_line_that_is_no_json_is_shown(self, earlier):
-        earlier.metrics_file.write_text('{"epoch": 1}\n{"epoch" 2}\n')
-        with pytest.raises(RunError, match=r'holds a line that is no JSON: .*"epoch" 2'):
-            earlier.cut_metrics(1)
 
 
 def test_the_best_state_of_a_run_without_validation_images_is_not_known(tmp_path, tiny_recipe):

@@ -20,8 +20,8 @@ from keras_convnext.errors import RunError
 from keras_convnext.layers import StochasticDepth
 from keras_convnext.runs.directory import RunDirectory
 from keras_convnext.runs.plan import make_plan
+from keras_convnext.tasks.classification.task import CLASSIFICATION
 from keras_convnext.training import trainer
-from keras_convnext.training.model import compile_model
 
 EPOCHS, STEPS, CLASSES = 4, 2, 3
 # Of every epoch, of the weights and of their average: each is the best at another time.
@@ -74,7 +74,7 @@ def process(settings, training):
     layers = [keras.Input((4,)), keras.layers.Dense(6), StochasticDepth(0.5)]
     model = SteppedModel([*layers, keras.layers.Dense(CLASSES)])
     plan = make_plan(settings, 8 * STEPS, 4, CLASSES)
-    compile_model(model, settings, plan)
+    CLASSIFICATION.compile_model(model, settings, plan)
     model.optimizer.build(model.trainable_variables)
     model.train_on_batch(*training[0][0])
     variables = [*model.variables, *model.optimizer.variables]
@@ -284,7 +284,7 @@ def test_a_full_disk_is_said_and_costs_nothing(
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
     message = str(raised.value)
     assert named in message and "cannot be written: File too large." in message
-    assert f"The checkpoint of epoch {safe} is whole." in message
+    assert f"The checkpoint of epoch {safe} is complete." in message
     assert "start again with the same command" in message
     assert not list(run.path.rglob(".partial*"))
     process(run.path)

@@ -27,10 +27,10 @@ def stopped(tmp_path, tiny_recipe):
 
 class TestRecipe:
     def test_the_same_goes_on(self, stopped, tiny_recipe):
-        resume.refuse_other_recipe(stopped, tiny_recipe())
+        resume.check_same_recipe(stopped, tiny_recipe())
 
     def test_what_is_kept_and_exported_may_change(self, stopped, tiny_recipe):
-        resume.refuse_other_recipe(
+        resume.check_same_recipe(
             stopped, tiny_recipe("export.saved_model=false", "checkpoint.keep=1")
         )
 
@@ -39,7 +39,7 @@ class TestRecipe:
             "model.drop_path_rate=0.2", "data.batch_size=32", "augment.rand_augment=null"
         )
         with pytest.raises(RunError) as raised:
-            resume.refuse_other_recipe(stopped, changed)
+            resume.check_same_recipe(stopped, changed)
         lines = str(raised.value).splitlines()
         assert lines[0].startswith("There is an unfinished run of another recipe in ")
         assert "  model.drop_path_rate: 0.1 in the run, 0.2 now" in lines
@@ -55,47 +55,47 @@ class TestRecipe:
         folder = "data={{source: folder, path: {}, image_size: 16}}"
         absolute = with_absolute_paths(tiny_recipe(folder.format("images")))
         stopped.write_recipe(tiny_recipe(folder.format("images")))  # as earlier versions did
-        resume.refuse_other_recipe(stopped, absolute)
+        resume.check_same_recipe(stopped, absolute)
         monkeypatch.chdir("/")
         with pytest.raises(RunError, match=r'data\.path: "/images" in the run, '):
-            resume.refuse_other_recipe(stopped, absolute)
+            resume.check_same_recipe(stopped, absolute)
 
     def test_the_length_may_change_where_it_changes_nothing_before(self, stopped, tiny_recipe):
         longer = ("schedule.epochs=9", "schedule.early_stopping=3")
-        resume.refuse_other_recipe(stopped, tiny_recipe("schedule.early_stopping=3"))
+        resume.check_same_recipe(stopped, tiny_recipe("schedule.early_stopping=3"))
         with pytest.raises(RunError, match=r"schedule\.epochs: 2 in the run, 9 now"):
-            resume.refuse_other_recipe(stopped, tiny_recipe(*longer))
+            resume.check_same_recipe(stopped, tiny_recipe(*longer))
         stopped.write_recipe(tiny_recipe("schedule.name=step"))
-        resume.refuse_other_recipe(stopped, tiny_recipe("schedule.name=step", *longer))
+        resume.check_same_recipe(stopped, tiny_recipe("schedule.name=step", *longer))
         stopped.metrics_file.write_text('{"epoch": 1}\n{"epoch": 2}\n')
         shorter = ("schedule.epochs=1", "schedule.warmup_epochs=1e-3")
         stopped.write_recipe(tiny_recipe("schedule.name=step", shorter[1]))
-        with pytest.raises(RunError, match=r"has 2 epochs behind it, more than schedule\.epochs"):
-            resume.refuse_other_recipe(stopped, tiny_recipe("schedule.name=step", *shorter))
+        with pytest.raises(RunError, match=r"has trained 2 epochs, more than schedule\.epochs"):
+            resume.check_same_recipe(stopped, tiny_recipe("schedule.name=step", *shorter))
 
     def test_one_that_this_version_cannot_read_is_refused(self, stopped, tiny_recipe):
         text = stopped.recipe_file.read_text()
         stopped.recipe_file.write_text(text + "flavour: sweet\n")
         with pytest.raises(
-            RunError, match=r"flavour: unknown key(.|\n)*cannot be gone on with.*--overwrite"
+            RunError, match=r"flavour: unknown key(.|\n)*cannot be resumed.*--overwrite"
         ):
-            resume.refuse_other_recipe(stopped, tiny_recipe())
+            resume.check_same_recipe(stopped, tiny_recipe())
 
 
 class TestData:
     def refused(self, run, recipe, images=640, classes=("a", "b")):
         plan = make_plan(recipe, images, 5, len(classes))
         with pytest.raises(RunError, match=r"data set has changed since .*:\n") as raised:
-            resume.refuse_other_data(run, plan, classes)
+            resume.check_same_data(run, plan, classes)
         assert "--overwrite" in str(raised.value)
         return str(raised.value)
 
     def test_the_same_goes_on(self, stopped, tiny_recipe):
-        resume.refuse_other_data(stopped, make_plan(tiny_recipe(), 640, 5, 2), ("a", "b"))
+        resume.check_same_data(stopped, make_plan(tiny_recipe(), 640, 5, 2), ("a", "b"))
 
     def test_before_anything_was_learned_it_may_change(self, stopped, tiny_recipe):
         (stopped.checkpoints / "epoch_0001.keras").unlink()
-        resume.refuse_other_data(stopped, make_plan(tiny_recipe(), 99, 5, 2), ("a", "x"))
+        resume.check_same_data(stopped, make_plan(tiny_recipe(), 99, 5, 2), ("a", "x"))
 
     def test_other_numbers_are_refused(self, stopped, tiny_recipe):
         message = self.refused(stopped, tiny_recipe(), images=641)
@@ -109,14 +109,16 @@ class TestData:
 
 class TestEnvironment:
     def test_another_backend_is_refused(self, stopped):
-        with pytest.raises(RunError, match=r"begun on tensorflow, and .* jax now(.|\n)*overwrite"):
-            resume.refuse_other_backend(stopped, {**runtime.describe(), "backend": "jax"})
+        with pytest.raises(
+            RunError, match=r"started on tensorflow, and .* jax now(.|\n)*overwrite"
+        ):
+            resume.check_same_backend(stopped, {**runtime.describe(), "backend": "jax"})
 
     def test_other_versions_are_told(self, stopped, capsys):
-        resume.refuse_other_backend(stopped, runtime.describe())
+        resume.check_same_backend(stopped, runtime.describe())
         assert capsys.readouterr().err == ""
         now = runtime.describe()
         before = now["packages"]["keras"]
         now["packages"] = {**now["packages"], "keras": "9.9"}
-        resume.refuse_other_backend(stopped, now)
+        resume.check_same_backend(stopped, now)
         assert f"keras {before} in the run, 9.9 now" in capsys.readouterr().err

@@ -38,7 +38,7 @@ def test_a_disk_that_is_full_at_the_end_is_said_and_can_be_tried_again(
         files_of(path)[0].write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module, "write_under", full)
+    monkeypatch.setattr(module, "run_with_backend", full)
     with pytest.raises(WriteError, match=f"{name} cannot be written: No space left on device.$"):
         write(predictor, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
@@ -47,7 +47,7 @@ def test_a_disk_that_is_full_at_the_end_is_said_and_can_be_tried_again(
         for file in files_of(path):
             file.write_text("whole")
 
-    monkeypatch.setattr(module, "write_under", enough)
+    monkeypatch.setattr(module, "run_with_backend", enough)
     write(predictor, tmp_path / name)
     written = {path.name for path in tmp_path.iterdir()}
     assert written == ({name, "model.bin"} if name == "model.xml" else {name})
@@ -59,7 +59,7 @@ def test_a_read_only_disk_is_said_before_anything_is_computed(
 ):
     module, write = WRITERS[name]
     computed = []
-    monkeypatch.setattr(module, "write_under", lambda *_, **__: computed.append(name))
+    monkeypatch.setattr(module, "run_with_backend", lambda *_, **__: computed.append(name))
     make = os.mkdir
 
     def read_only(path, *arguments, **options):
@@ -97,7 +97,7 @@ def test_what_the_frameworks_say_of_a_full_disk_is_understood(
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    monkeypatch.setattr(module, "write_under", limited)
+    monkeypatch.setattr(module, "run_with_backend", limited)
     monkeypatch.setenv("AUTOGRAPH_VERBOSITY", "0")
     with pytest.raises(WriteError, match=f"{name} cannot be written: {reason}") as raised:
         write(predictor, tmp_path / name)

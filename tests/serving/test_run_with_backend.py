@@ -12,27 +12,28 @@ import pytest
 from keras_convnext import Predictor
 from keras_convnext.errors import UserError
 from keras_convnext.files import WriteError
-from keras_convnext.serving import onnx_model, run_with_backend
-from keras_convnext.serving.run_with_backend import write_under
+from keras_convnext.serving import onnx_model
+from keras_convnext.serving import run_with_backend as module
+from keras_convnext.serving.run_with_backend import run_with_backend
 
 pytestmark = pytest.mark.backend_free
 
 
 @pytest.fixture(scope="module")
-def predictor(classifier):
-    return Predictor.of_model(classifier())
+def model(classifier):
+    return Predictor.of_model(classifier()).serving_model()
 
 
-def fill_the_disk(predictor, path):
+def fill_the_disk(model, path):
     with open("/dev/full", "wb", buffering=0) as file:
         file.write(b"x")
 
 
-def refuse(predictor, path):
+def refuse(model, path):
     raise UserError("It cannot be done, for a reason.")
 
 
-def overflow(predictor, path):
+def overflow(model, path):
     raise RuntimeError(f"pages: {'x' * 9000}\n{'more ' * 9000}")
 
 
@@ -44,28 +45,28 @@ def in_this_process(monkeypatch):
         monkeypatch.setattr("sys.stdin", io.StringIO(input))
         code = 0
         try:
-            run_with_backend._take_over()
+            module._serve_request()
         except SystemExit as error:
             code = error.code
         return subprocess.CompletedProcess(arguments, code, stdout="", stderr="Traceback")
 
-    monkeypatch.setattr(run_with_backend.subprocess, "run", run)
+    monkeypatch.setattr(module.subprocess, "run", run)
 
 
-def test_a_full_disk_is_an_error_of_the_operating_system(predictor, in_this_process, tmp_path):
+def test_a_full_disk_is_an_error_of_the_operating_system(model, in_this_process, tmp_path):
     with pytest.raises(OSError) as raised:
-        write_under("jax", fill_the_disk, predictor, tmp_path / "model")
+        run_with_backend("jax", fill_the_disk, model, tmp_path / "model")
     assert (raised.value.errno, raised.value.strerror) == (errno.ENOSPC, "No space left on device")
 
 
-def test_what_is_refused_in_a_sentence_is_refused_in_the_same(predictor, in_this_process, tmp_path):
+def test_what_is_refused_in_a_sentence_is_refused_in_the_same(model, in_this_process, tmp_path):
     with pytest.raises(UserError, match=r"^It cannot be done, for a reason\.$"):
-        write_under("jax", refuse, predictor, tmp_path / "model")
+        run_with_backend("jax", refuse, model, tmp_path / "model")
 
 
-def test_what_fills_pages_is_cut_short(predictor, in_this_process, tmp_path):
+def test_what_fills_pages_is_cut_short(model, in_this_process, tmp_path):
     with pytest.raises(UserError, match=r"jax backend: RuntimeError: pages: x+\.{3} Log") as raised:
-        write_under("jax", overflow, predictor, tmp_path / "model")
+        run_with_backend("jax", overflow, model, tmp_path / "model")
     assert len(str(raised.value)) < 400
 
 
@@ -76,13 +77,13 @@ def test_layers_the_other_process_does_not_know_are_named(in_this_process, tmp_p
 
     inputs = keras.Input((8, 8, 3))
     outputs = keras.layers.Dense(2)(keras.layers.GlobalMaxPooling2D()(OfMyOwn()(inputs)))
-    predictor = Predictor.of_model(keras.Model(inputs, outputs))
+    model = Predictor.of_model(keras.Model(inputs, outputs)).serving_model()
     sentence = r"cannot be made in .* class 'OfMyOwn'.* With KERAS_BACKEND=\w+ no other process"
     with (
         caplog.at_level(logging.DEBUG, "keras_convnext"),
         pytest.raises(UserError, match=sentence) as raised,
     ):
-        write_under("jax", refuse, predictor, tmp_path / "model")
+        run_with_backend("jax", refuse, model, tmp_path / "model")
     assert len(str(raised.value)) < 450 and "\n" not in str(raised.value)
     assert "Traceback" in caplog.text  # for who wants to know all
 
@@ -96,30 +97,30 @@ def test_layers_the_other_process_does_not_know_are_named(in_this_process, tmp_p
     ],
 )
 def test_a_process_that_came_to_no_report_is_told_of(
-    predictor, tmp_path, monkeypatch, code, said, sentence
+    model, tmp_path, monkeypatch, code, said, sentence
 ):
     failed = subprocess.CompletedProcess([], code, stdout="", stderr=said)
-    monkeypatch.setattr(run_with_backend.subprocess, "run", lambda *_, **__: failed)
+    monkeypatch.setattr(module.subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(UserError, match=f"model could not be written under .* backend: {sentence}"):
-        write_under("jax", onnx_model._write, predictor, tmp_path / "model")
+        run_with_backend("jax", onnx_model._write, model, tmp_path / "model")
 
 
-def test_an_error_of_this_process_is_a_sentence_too(predictor, tmp_path):
-    def write(predictor, path):
+def test_an_error_of_this_process_is_a_sentence_too(model, tmp_path):
+    def write(model, path):
         raise RuntimeError("first line\n" + "more\n" * 1000)
 
     with pytest.raises(UserError, match=r"backend: RuntimeError: first line\. Logging") as raised:
-        write_under(keras.backend.backend(), write, predictor, tmp_path / "model")
+        run_with_backend(keras.backend.backend(), write, model, tmp_path / "model")
     assert isinstance(raised.value.__cause__, RuntimeError)
 
 
-def test_a_full_temporary_directory_is_named(predictor, tmp_path, monkeypatch):
+def test_a_full_temporary_directory_is_named(model, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(run_with_backend.tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(run_with_backend.np, "savez", full)
+    monkeypatch.setattr(module.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(module.np, "savez", full)
     match = f"{tmp_path}/.* cannot be written: No space left on device"
     with pytest.raises(WriteError, match=match):
-        write_under("jax", onnx_model._write, predictor, Path("model"))
+        run_with_backend("jax", onnx_model._write, model, Path("model"))
     assert list(tmp_path.iterdir()) == []

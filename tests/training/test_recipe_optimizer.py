@@ -6,7 +6,7 @@ from keras_convnext.optimizers import LAMB, SGD, AdamW
 from keras_convnext.recipe import load_recipe
 from keras_convnext.runs.plan import make_plan
 from keras_convnext.schedules import WarmupCosine, WarmupSteps
-from keras_convnext.training.model import compile_model
+from keras_convnext.tasks.classification.task import CLASSIFICATION
 from keras_convnext.training.optimizer import make_optimizer
 
 IMAGENET = (1_281_167, 50_000, 1000)
@@ -133,7 +133,7 @@ def test_an_update_of_several_steps_is_that_of_their_batch(tiny_recipe, kind):
         )
         keras.utils.set_random_seed(0)
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-        compile_model(model, recipe, make_plan(recipe, 24, 4, 3))
+        CLASSIFICATION.compile_model(model, recipe, make_plan(recipe, 24, 4, 3))
         size = recipe.step_batch_size
         flat = images.reshape(-1, 4), labels.reshape(-1, 3)
         model.fit(*flat, batch_size=size, shuffle=False, verbose=0)

@@ -7,7 +7,8 @@ from keras_convnext.errors import RunError
 from keras_convnext.optimizers import AdamW
 from keras_convnext.runs.directory import RunDirectory
 from keras_convnext.runs.plan import make_plan
-from keras_convnext.training.model import build_model, compile_model
+from keras_convnext.tasks.classification.task import CLASSIFICATION
+from keras_convnext.training.model import build_model
 from keras_convnext.training.trainer import fit
 
 CLASSES = 3
@@ -33,7 +34,7 @@ def batch():
 
 def compiled(settings):
     model = build_model(settings, CLASSES)
-    compile_model(model, settings, make_plan(settings, 12, 4, CLASSES))
+    CLASSIFICATION.compile_model(model, settings, make_plan(settings, 12, 4, CLASSES))
     return model
 
 
@@ -95,7 +96,7 @@ def test_a_model_is_fitted(settings, batch, run):
     model.add(keras.layers.Rescaling(1 / 255))
     model.add(keras.layers.Dense(CLASSES))
     plan = make_plan(settings, 12, 4, CLASSES)  # three updates in each of two epochs
-    compile_model(model, settings, plan)
+    CLASSIFICATION.compile_model(model, settings, plan)
     starts = []
 
     def epochs():
@@ -132,14 +133,14 @@ def test_a_run_may_end_before_its_last_epoch(tiny_recipe, batch, run, capsys):
     model.add(keras.layers.Rescaling(1 / 255))
     model.add(keras.layers.Dense(CLASSES))
     plan = make_plan(settings, 4, 4, CLASSES)
-    compile_model(model, settings, plan)
+    CLASSIFICATION.compile_model(model, settings, plan)
     weighted = tf.data.Dataset.from_tensors((*batch, np.ones(4, "float32"))).repeat()
     validation = tf.data.Dataset.from_tensors(batch)
     fit(model, weighted, validation, settings, plan, run, callbacks=[Tagged()])
     assert [row["tag"] for row in run.metrics()] == ["epoch 0", "epoch 1", "epoch 2"]
     assert run.metrics()[-1]["of_each_class"] == [0.0, 1.0, 2.0]
     assert run.last_model.samefile(run.checkpoints / "epoch_0003.keras")
-    assert "ends after epoch 3: loss got no better in the last 2" in capsys.readouterr().err
+    assert "ends after epoch 3: loss did not improve in the last 2" in capsys.readouterr().err
 
 
 @pytest.mark.backend_free
@@ -148,7 +149,9 @@ def test_what_was_trained_stays_when_training_fails(settings, batch, run):
     good = tf.data.Dataset.from_tensors((images, labels)).repeat(4)
     bad = tf.data.Dataset.from_tensors((images * np.nan, labels)).repeat()
     plan = make_plan(settings, 12, 4, CLASSES)  # three updates in each of two epochs
-    with pytest.raises(RunError, match=r"at update 5\..* epoch 1 is whole.* lower .* --overwrite"):
+    with pytest.raises(
+        RunError, match=r"at update 5\..* epoch 1 is complete.* lower .* --overwrite"
+    ):
         fit(compiled(settings), good.concatenate(bad), good.take(1), settings, plan, run)
     assert [row["epoch"] for row in run.metrics()] == [1]
     weights = keras.saving.load_model(run.last_model, compile=False).get_weights()

@@ -25,6 +25,9 @@ class Recipe(Section):
         pattern=r"^\w[\w.-]*$",
         description="Name of the run's directory in runs/: letters, digits, _, . and -.",
     )
+    task: str = Field(
+        "classification", description="The kind of training, by its name in the registry of tasks."
+    )
     runtime: Runtime = Runtime()
     model: Model
     init: Init = Init()

@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from keras_convnext.data.pipeline import training_dataset
-from keras_convnext.data.read_errors import unreadable_named
+from keras_convnext.data.read_errors import as_data_error
 from keras_convnext.data.sources.load import load_split, load_splits
 from keras_convnext.data.sources.tfds import tfds_split
 from keras_convnext.errors import DataError, MissingPackage, UserError
@@ -225,7 +225,7 @@ def test_a_single_image_without_a_label_is_named_once_it_is_read(tmp_path, monke
     prepared(Partly, tmp_path)
     split = tfds_split("partly", "train", str(tmp_path))
     message = r"image \d+ of partly train has no label"
-    with pytest.raises(DataError, match=message), unreadable_named(None, split):
+    with pytest.raises(DataError, match=message), as_data_error(None, split):
         examples(split)
 
 
@@ -252,7 +252,7 @@ def test_a_record_that_goes_bad_is_named(own_photos):
     file = files_of(builder, "train")[0]
     file.write_bytes(bytes(len(file.read_bytes())))
     message = r"image \d+ of photos train cannot be read: "
-    with pytest.raises(DataError, match=message), unreadable_named(split):
+    with pytest.raises(DataError, match=message), as_data_error(split):
         examples(split)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from keras_convnext import ConvNeXt
 from keras_convnext.layers import Block, LayerScale
-from keras_convnext.serving.folding import folded
+from keras_convnext.serving.inference_graph import fold
 
 IMAGES = np.random.default_rng(0).uniform(0, 255, (3, 16, 16, 3)).astype("float32")
 
@@ -35,7 +35,7 @@ def layers_of(model, kind):
 def test_results_stay_and_neither_scale_nor_normalisation_does(stem_norm):
     model = network(include_top=False, pooling="avg", stem_norm=stem_norm)
     before = model.get_weights()
-    result = folded(model)
+    result = fold(model)
     assert_same_results(model, result)
     assert layers_of(result, LayerScale) == layers_of(result, keras.layers.Normalization) == []
     assert len(layers_of(result, Block)) == 3
@@ -47,7 +47,7 @@ def test_a_nested_network_is_folded_too():
     base = network(include_top=False, pooling="avg")
     inputs = keras.Input((16, 16, 3))
     model = keras.Model(inputs, keras.layers.Dense(5)(base(inputs)))
-    result = folded(model)
+    result = fold(model)
     assert_same_results(model, result)
     assert layers_of(result, LayerScale) == layers_of(result, keras.layers.Normalization) == []
 
@@ -58,7 +58,7 @@ def test_a_normalisation_that_others_use_stays():
     beside = keras.layers.GlobalAveragePooling2D()(normalized)
     pooled = keras.layers.GlobalAveragePooling2D()(base.output)
     model = keras.Model(base.input, keras.layers.Concatenate()([beside, pooled]))
-    result = folded(model)
+    result = fold(model)
     assert_same_results(model, result)
     assert len(layers_of(result, keras.layers.Normalization)) == 1
 
@@ -69,7 +69,7 @@ def test_pixels_are_normalised_before_half_precision_rounds_them():
         model = network(include_top=False, pooling="avg")
     finally:
         keras.config.set_dtype_policy("float32")
-    result = folded(model)
+    result = fold(model)
     assert len(layers_of(result, keras.layers.Normalization)) == 1
     assert layers_of(result, LayerScale) == []
     expected, found = (one.predict(IMAGES, verbose=0) for one in (model, result))
@@ -83,7 +83,7 @@ def test_pixels_are_normalised_before_half_precision_rounds_them():
 def test_quantized_blocks_stay_as_they_are():
     model = network(include_top=False, pooling="avg")
     model.quantize("int8")
-    result = folded(model)
+    result = fold(model)
     assert len(layers_of(result, LayerScale)) == 3
     assert_same_results(model, result)
 
@@ -95,5 +95,5 @@ def test_a_network_with_nothing_to_fold_keeps_its_layers():
         include_preprocessing=False,
         layer_scale_init_value=None,
     )
-    result = folded(model)
+    result = fold(model)
     assert result.layers[1:] == model.layers[1:]

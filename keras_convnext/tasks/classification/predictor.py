@@ -1,7 +1,6 @@
-"""A classifier together with all it takes to name what an image file shows."""
+"""Predictions of a classifier for image files and arrays."""
 
 import dataclasses
-import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -10,28 +9,30 @@ import keras
 import numpy as np
 
 from keras_convnext.catalog import imagenet
-from keras_convnext.catalog.checkpoints import CHECKPOINTS, suggestion
+from keras_convnext.catalog.checkpoints import CHECKPOINTS
+from keras_convnext.data.bad_images import check_on_bad_image
 from keras_convnext.data.pixels import Image, each_image
 from keras_convnext.data.preprocessor import Preprocessor, sides
-from keras_convnext.errors import DataError, RunError, UserError
-from keras_convnext.files import expanded
+from keras_convnext.errors import DataError, UserError
 from keras_convnext.models import is_multi_label, model_from_weights, with_probabilities
-from keras_convnext.runs.directory import RunDirectory
-from keras_convnext.serving.batches import in_batches, predict_batch
+from keras_convnext.tasks.base import ServingModel, as_metadata
+from keras_convnext.tasks.classification.signature import add_top_classes
+from keras_convnext.tasks.prediction_batches import in_batches, predict_batch
+from keras_convnext.tasks.source import check_checkpoint, resolve
 from keras_convnext.text import counted, shortened
 
 logger = logging.getLogger(__name__)
 
-RUN_STATES = ("last", "best", "best_ema")
-ON_BAD_IMAGE = ("error", "skip")
-
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """One class and how probable it is, from 0 to 1.
+    """One class and its probability, from 0 to 1.
 
-    The probabilities of all classes add up to 1, unless the classifier is a multi-label one, whose
-    classes are independent of each other.
+    The probabilities of all classes add up to 1, except for a multi-label classifier, whose classes
+    are independent.
+
+    Example:
+        >>> Prediction(label="tabby", probability=0.61)
     """
 
     label: str
@@ -40,13 +41,13 @@ class Prediction:
 
 @dataclasses.dataclass(frozen=True)
 class Predictor:
-    """A classifier, the names of its classes, and how images reach its size.
+    """A classifier, the names of its classes, and the preprocessing of its images.
 
     Attributes:
         classifier: Model from images `(batch, height, width, channels)`, for RGB and grey values
             from 0 to 255, to probabilities `(batch, classes)`.
         class_names: The names of the classes, in the order of the outputs.
-        preprocessor: What brings images to the classifier's size.
+        preprocessor: Brings images to the classifier's size.
 
     Example:
         >>> predictor = keras_convnext.Predictor.load("convnext_tiny.fb_in1k")
@@ -64,40 +65,29 @@ class Predictor:
 
         Args:
             source: Directory of a run, name of a published checkpoint
-                (`keras_convnext.list_weights()`), or a `.keras` file; of a file the class names are
-                not known, and classes are called by their numbers.
+                (`keras_convnext.list_weights()`), or a `.keras` file; the class names of
+                a file are unknown, and classes are named by their numbers.
             checkpoint: Of a run, the `"last"` state, the `"best"` on the validation images, or
                 `"best_ema"`, the best of the weights' moving average.
 
         Raises:
             RunError: If there is no such run or model, or the run kept no average.
-            WeightsError: If the published checkpoint cannot be had.
-            UserError: If there is no such checkpoint, or the model is no classifier that can be
-                used without knowing more; see `of_model`.
+            WeightsError: If the published checkpoint cannot be fetched.
+            UserError: If there is no such checkpoint, the run is of another task, or the model is
+                not a classifier that can be used without further arguments; see `of_model`.
         """
-        if checkpoint not in RUN_STATES:
+        check_checkpoint(checkpoint)
+        predictor = resolve(source).predictor(checkpoint)
+        if not isinstance(predictor, cls):
             raise UserError(
-                f"`checkpoint` must be one of {', '.join(RUN_STATES)}. Received: {checkpoint!r}."
+                f"The run in {source} is not a classifier. `Predictor` and keras-convnext predict "
+                f"are for the task classification; `evaluate` and `export` take runs of any task."
             )
-        if str(source) in CHECKPOINTS:
-            return cls._of_published(str(source))
-        if not RunDirectory.is_run(source):
-            return cls.of_model(_load_model(expanded(source)))
-        run = RunDirectory.open(source)
-        data = run.recipe().data
-        model = _load_model(run.model(checkpoint))
-        preprocessing = run.recipe().preprocessing
-        preprocessor = Preprocessor(
-            data.image_size,
-            data.crop_fraction,
-            apply_orientation=data.apply_orientation,
-            interpolation=preprocessing.interpolation,
-            warp_from=preprocessing.warp_from,
-        )
-        return cls(with_probabilities(model), run.class_names(), preprocessor)
+        return predictor
 
     @classmethod
-    def _of_published(cls, name: str) -> "Predictor":
+    def of_published(cls, name: str) -> "Predictor":
+        """Returns the predictor of a published checkpoint, by its full name."""
         class_names = imagenet.class_names(CHECKPOINTS[name].classes)
         return cls(model_from_weights(name), class_names, Preprocessor.for_weights(name))
 
@@ -111,14 +101,14 @@ class Predictor:
     ) -> "Predictor":
         """Returns the predictor of a model.
 
-        What the last layer is decides what its outputs mean:
+        The activation of the last layer determines the meaning of the outputs:
 
-        - no activation: logits, of which softmax makes probabilities;
-        - softmax: the probabilities of classes of which an image has one;
-        - sigmoid: independent probabilities of classes of which an image may have several;
+        - no activation: logits, to which softmax is applied;
+        - softmax: the probabilities of exclusive classes;
+        - sigmoid: the independent probabilities of a multi-label classifier;
         - a single output: the probability of the second of two classes, as with Keras's binary
-          labels, from a sigmoid, or as a logit if `class_names` names both classes. Without names
-          a single output that has no activation is refused: it may be a regression's.
+          labels, from a sigmoid, or as a logit if `class_names` names both classes. Without names a
+          single output without activation is refused, since it may be a regression.
 
         Args:
             model: A functional or sequential classifier of one input, `(batch, height, width,
@@ -129,8 +119,9 @@ class Predictor:
             crop_fraction: The centre crop's share of the resized image; see `Preprocessor`.
 
         Raises:
-            UserError: If the names are not as many as the classes, what the model gives cannot be
-                told, or it takes no images, or those of any size while none is given.
+            UserError: If the number of names differs from the number of classes, the meaning of the
+                outputs is unknown, the model takes no images, or it takes images of any size and
+                `image_size` is missing.
 
         Example:
             >>> model = keras.Sequential([backbone, keras.layers.Dense(1)])
@@ -156,21 +147,30 @@ class Predictor:
         return is_multi_label(self.classifier)
 
     def metadata(self) -> dict[str, str]:
-        """Returns what an exported network carries along: each value as JSON."""
-        values = {
-            "class_names": self.class_names,
+        """Returns the metadata of an exported classifier, each value as JSON."""
+        return as_metadata(
+            class_names=self.class_names,
             **dataclasses.asdict(self.preprocessor),
-            "multi_label": self.multi_label,
-        }
-        return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
+            multi_label=self.multi_label,
+        )
+
+    def serving_model(self) -> ServingModel:
+        """Returns the classifier as exporters take it, with the output `probabilities`."""
+        return ServingModel(
+            self.classifier,
+            self.preprocessor,
+            ("probabilities",),
+            self.metadata(),
+            add_top_classes,
+        )
 
     def predict(
         self, images: Image | Iterable[Image], top: int = 5, on_bad_image: str = "error"
     ) -> list[list[Prediction]]:
         """Returns the most probable classes of every image, most probable first.
 
-        Of a multi-label classifier these are the classes most likely to be present, each with its
-        own probability; which are present is a matter of a threshold, such as 0.5.
+        For a multi-label classifier these are the classes most likely to be present, each with its
+        own probability; apply a threshold, such as 0.5, to decide which are present.
 
         Args:
             images: One image or several: files' paths, files' bytes, images of Pillow's, or arrays
@@ -178,15 +178,15 @@ class Predictor:
                 height, width, channels)` is several. An iterable is read batch by batch, so it may
                 give more images than fit into memory.
             top: How many classes; no more than there are.
-            on_bad_image: `"error"`, or `"skip"` to give no predictions, `[]`, for a file that is
-                missing or is no image, and to log how many there were.
+            on_bad_image: `"error"`, or `"skip"` to return `[]` for a file that is missing or not an
+                image, and to log how many there were. Defaults to `"error"`.
 
         Returns:
-            A list for every image, of one image too.
+            A list of predictions for every image, also if there is only one image.
 
         Raises:
-            DataError: If a file is missing or is no image.
-            UserError: If an image is nothing of the above, or `top` is less than 1.
+            DataError: If a file is missing or not an image.
+            UserError: If an image is none of these types, or `top` is less than 1.
 
         Example:
             >>> [[best]] = predictor.predict("cat.jpg", top=1)
@@ -195,11 +195,7 @@ class Predictor:
         """
         if top < 1:
             raise UserError(f"`top` must be at least 1. Received: {top!r}.")
-        if on_bad_image not in ON_BAD_IMAGE:
-            raise UserError(
-                f"`on_bad_image` must be one of {', '.join(ON_BAD_IMAGE)}. "
-                f"Received: {on_bad_image!r}."
-            )
+        check_on_bad_image(on_bad_image)
         results: list[list[Prediction]] = []
         faults: list[str] = []
         for batch in in_batches(each_image(images)):
@@ -221,7 +217,7 @@ class Predictor:
             return None
 
     def _ranked(self, prepared, top) -> Iterator[list[Prediction]]:
-        """Gives the predictions for each of some prepared images."""
+        """Yields the predictions for each prepared image."""
         for row in predict_batch(self.classifier, prepared) if prepared else ():
             best = np.argsort(-row, kind="stable")[:top]
             yield [Prediction(self.class_names[i], float(row[i])) for i in best]
@@ -230,7 +226,7 @@ class Predictor:
 def image_shape(
     model: keras.Model, image_size: int | tuple[int, int] | None
 ) -> tuple[int, int, int]:
-    """Returns the shape of one image that a model takes, `(height, width, channels)`.
+    """Returns the shape of a model's images, `(height, width, channels)`.
 
     Args:
         model: A functional or sequential model.
@@ -265,17 +261,3 @@ def image_shape(
             f"width. Received: image_size={image_size!r}."
         )
     return (*wanted, channels)
-
-
-def _load_model(path: Path) -> keras.Model:
-    if not path.is_file() or path.suffix != ".keras":
-        raise RunError(
-            f"{path} is neither the directory of a run, nor a .keras file, nor the name of a "
-            f"published checkpoint. A run's directory holds recipe.yaml, and last.keras once its "
-            f"first epoch has ended. {suggestion(str(path))}"
-        )
-    # Not compiled: a file compiled by another backend may hold an optimizer this one cannot read.
-    try:
-        return keras.saving.load_model(path, compile=False)
-    except Exception as error:  # Keras raises what the file's inside happens to lead to
-        raise RunError(f"{path} cannot be loaded as a Keras model: {error}") from error

@@ -1,4 +1,4 @@
-"""Images in batches of a few sizes, whatever their number: JAX compiles a network for each size."""
+"""Prediction in batches of a few sizes, since JAX compiles a network for each size."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,21 +8,21 @@ import keras
 import numpy as np
 
 BATCH_SIZE = 32
-# Batches that are not full are filled up to the next of these.
+# A smaller batch is padded to the next of these sizes.
 SIZES = (1, 2, 4, 8, 16, BATCH_SIZE)
 
 Item = TypeVar("Item")
 
 
 def in_batches(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Gives the items in lists of `BATCH_SIZE`, the last of which may be shorter."""
+    """Yields the items in lists of `BATCH_SIZE`; the last may be shorter."""
     iterator = iter(items)
     while batch := list(itertools.islice(iterator, BATCH_SIZE)):
         yield batch
 
 
 def predict_batch(model: keras.Model, images: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns what a model gives for up to `BATCH_SIZE` images.
+    """Returns a model's outputs for up to `BATCH_SIZE` images.
 
     Args:
         model: A model of one input and one output.

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_convnext.serving.batches import BATCH_SIZE, in_batches, predict_batch
+from keras_convnext.tasks.prediction_batches import BATCH_SIZE, in_batches, predict_batch
 
 
 def test_a_network_sees_few_sizes_whatever_the_number_of_images():

@@ -1,0 +1,1 @@
+"""Kinds of training, such as image classification, behind one interface."""

@@ -1,0 +1,1 @@
+"""Image classification: one class an image, or independent probabilities of several."""
