@@ -50,7 +50,7 @@ def test_every_epoch_is_one_line_of_json(tmp_path):
 
 
 class AddToLogs(keras.callbacks.Callback):
-    """What metrics of other kinds than one number put into the logs of an epoch."""
+    """Logs of an epoch with metrics that are not a single number."""
 
     VALUES: ClassVar = {
         "f1": keras.ops.convert_to_tensor([0.25, 0.5, 1.0]),
@@ -107,7 +107,7 @@ def test_a_metric_of_a_number_for_every_class_is_logged(tmp_path, capsys):
     assert "val_ema_f1 [" in capsys.readouterr().err
 
 
-def test_a_training_step_without_a_loss_is_not_watched_in_vain():
+def test_a_training_step_without_a_loss_is_refused():
     stop = StopWhenNotFinite()
     stop.set_model(type("Model", (), {"optimizer": keras.optimizers.SGD()}))
     stop.on_train_begin()
@@ -115,7 +115,7 @@ def test_a_training_step_without_a_loss_is_not_watched_in_vain():
         stop.on_train_batch_end(0, {"accuracy": 0.5, "error": 1.0})
 
 
-def test_the_metrics_of_a_run_that_is_gone_on_with_are_added(tmp_path):
+def test_the_metrics_of_a_resumed_run_are_appended(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"epoch": 7, "seconds": 100.5}\n')
     fit(MetricsLog(path, append=True))
@@ -136,7 +136,7 @@ def test_a_constant_learning_rate_is_logged():
 
 
 @pytest.mark.parametrize("update", [1, 3])
-def test_training_stops_at_the_update_whose_loss_is_not_a_number(update):
+def test_training_stops_at_the_update_whose_loss_is_nan(update):
     with pytest.raises(FloatingPointError, match=f"The loss became nan at update {update}\\."):
         fit(StopWhenNotFinite(), inputs=nan_at(update))
 
@@ -160,7 +160,7 @@ def test_a_finite_loss_stops_nothing():
     assert len(fit(StopWhenNotFinite()).epoch) == EPOCHS
 
 
-def test_progress_is_one_line_an_epoch_where_there_is_no_terminal(capsys):
+def test_progress_is_one_line_per_epoch_without_a_terminal(capsys):
     fit(ProgressBar(EPOCHS, STEPS, BATCH))
     out, err = capsys.readouterr()
     lines = err.splitlines()
@@ -199,7 +199,7 @@ def test_the_names_of_metrics_are_shown_as_they_are(terminal):
     assert "[red]f1[/x] :dog: 0.25" in terminal.getvalue()
 
 
-def test_the_bar_of_a_run_that_is_gone_on_with_begins_where_it_was(terminal):
+def test_the_bar_of_a_resumed_run_starts_where_it_was(terminal):
     bar = ProgressBar(4, STEPS, BATCH, initial_epoch=3)
     bar.on_train_begin()
     (task,) = bar._progress.tasks
@@ -215,11 +215,11 @@ def test_the_bar_of_a_run_that_is_gone_on_with_begins_where_it_was(terminal):
     assert "epoch 4/4" in shown and "12/12" in shown and "loss 0.125" in shown
 
 
-def test_a_bar_that_never_began_can_be_closed():
+def test_a_bar_that_never_started_can_be_closed():
     ProgressBar(EPOCHS, STEPS, BATCH).close()
 
 
-def test_the_terminal_is_given_back_when_training_fails(terminal):
+def test_the_terminal_is_released_when_training_fails(terminal):
     bar = ProgressBar(EPOCHS, STEPS, BATCH)
     with pytest.raises(FloatingPointError):
         fit(StopWhenNotFinite(), bar, inputs=nan_at(2))
@@ -228,7 +228,7 @@ def test_the_terminal_is_given_back_when_training_fails(terminal):
 
 
 class TestEMAEvaluation:
-    """A linear model: its average is worked out from the weights after every update."""
+    """A linear model, whose EMA is computed from the weights after every update."""
 
     DECAY = 0.75
 
@@ -246,12 +246,12 @@ class TestEMAEvaluation:
         return random.normal(size=(12, 2)).astype("float32"), np.arange(12) % 3
 
     @pytest.mark.parametrize("batch_size", [4, 12])  # three updates an epoch, and a single one
-    def test_the_average_is_evaluated_and_the_weights_are_trained(self, data, batch_size):
+    def test_the_ema_is_evaluated_and_the_weights_are_trained(self, data, batch_size):
         averaged, plain = self.compiled(), self.compiled(use_ema=False)
         plain.set_weights(averaged.get_weights())
         average = [weight.copy() for weight in plain.get_weights()]
         fitted = {"batch_size": batch_size, "shuffle": False, "verbose": 0}
-        for _ in range(2):  # as if training were taken up again
+        for _ in range(2):  # as if training were resumed
             logs = averaged.fit(
                 *data, epochs=2, callbacks=[EMAEvaluation(data_batches(data))], **fitted
             ).history
@@ -271,7 +271,7 @@ class TestEMAEvaluation:
         for ours, theirs in zip(averaged.get_weights(), plain.get_weights(), strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
-    def test_the_best_average_is_kept(self, data, tmp_path):
+    def test_the_best_ema_is_saved(self, data, tmp_path):
         model = self.compiled()
         callback = EMAEvaluation(data_batches(data), tmp_path / "best_ema.keras")
 
@@ -291,7 +291,7 @@ class TestEMAEvaluation:
         ("monitor", "mode"),
         [("val_ema_mean_squared_error", "auto"), ("val_ema_loss", "auto"), ("val_ema_loss", "max")],
     )
-    def test_the_best_is_told_by_any_metric(self, data, tmp_path, monitor, mode):
+    def test_any_metric_can_decide_which_is_best(self, data, tmp_path, monitor, mode):
         inputs, labels = data[0], np.eye(3, dtype="float32")[data[1]]
         model, path = self.compiled_without_accuracy(), tmp_path / "best.keras"
         validation = data_batches((inputs, labels))
@@ -310,7 +310,7 @@ class TestEMAEvaluation:
             ("val_ema_f1", r"must be a metric with a single number, .* Received: 'val_ema_f1'"),
         ],
     )
-    def test_a_metric_that_cannot_tell_the_best_is_refused_at_the_start(
+    def test_a_metric_that_cannot_decide_is_refused_at_the_start(
         self, data, tmp_path, monitor, sentence
     ):
         inputs, labels = data[0], np.eye(3, dtype="float32")[data[1]]
@@ -322,7 +322,7 @@ class TestEMAEvaluation:
             model.fit(inputs, labels, verbose=0, callbacks=[callback])
         for old, new in zip(before, model.get_weights(), strict=True):
             np.testing.assert_array_equal(old, new)
-        # Without a file to keep it in, no best state is asked for.
+        # Without a file there is no best state to decide.
         model.fit(inputs, labels, verbose=0, callbacks=[EMAEvaluation(validation, None, monitor)])
 
     @pytest.mark.backend_free
@@ -342,7 +342,7 @@ class TestEMAEvaluation:
         logs = model.fit(*data, epochs=2, verbose=0, callbacks=[callback]).history
         assert np.isfinite(logs["val_ema_loss"]).all()
 
-    def test_an_update_that_overflows_moves_nothing(self, data):
+    def test_an_update_that_overflows_changes_nothing(self, data):
         model = self.compiled()
         optimizer = keras.optimizers.LossScaleOptimizer(model.optimizer, initial_scale=3e38)
         model.compile(optimizer, model.loss, metrics=["accuracy"])

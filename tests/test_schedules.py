@@ -34,7 +34,7 @@ def test_short_runs_are_the_official_ones(total, warmup):
     np.testing.assert_allclose(found, official(**settings), rtol=1e-6, atol=1e-9)
 
 
-def test_a_run_that_goes_on_stays_at_the_final_rate():
+def test_the_rate_stays_final_beyond_the_last_step():
     schedule = WarmupCosine(0.1, 100, 10, final=0.01)
     np.testing.assert_allclose(rates(schedule, [100, 150, 1000]), 0.01, rtol=1e-5)
 
@@ -64,13 +64,13 @@ def test_steps_are_those_of_pytorch(factor):
     np.testing.assert_allclose(found, step_lr(0.1, 7, factor, 30), rtol=1e-6)
 
 
-def test_a_warmup_does_not_move_the_steps():
+def test_a_warmup_does_not_shift_the_steps():
     found = rates(WarmupSteps(0.1, 7, warmup_steps=5), np.arange(30))
     np.testing.assert_allclose(found[:5], np.linspace(0, 0.1, 5), rtol=1e-6)
     np.testing.assert_allclose(found[5:], step_lr(0.1, 7, 0.1, 30)[5:], rtol=1e-6)
 
 
-def test_a_step_comes_at_its_update_in_long_runs_too():
+def test_steps_are_exact_in_long_runs():
     size = 30 * 5_004  # ImageNet-1K in batches of 256
     found = rates(WarmupSteps(0.1, size), [size - 1, size, 2 * size - 1, 2 * size, 3 * size - 1])
     np.testing.assert_allclose(found, [0.1, 0.01, 0.01, 0.001, 0.001], rtol=1e-6)
@@ -89,7 +89,7 @@ STEPS = {"peak": 0.1, "step_size": 7, "factor": 0.5, "warmup_steps": 2}
 
 
 @pytest.mark.parametrize(("kind", "settings"), [(WarmupCosine, PAPER), (WarmupSteps, STEPS)])
-def test_it_is_serialised_and_read_back(kind, settings):
+def test_it_is_serialized_and_deserialized(kind, settings):
     schedule = kind(**settings)
     config = keras.optimizers.schedules.serialize(schedule)
     again = keras.optimizers.schedules.deserialize(config)

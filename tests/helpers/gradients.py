@@ -1,4 +1,4 @@
-"""A function's values and gradients, on any backend, compiled where that is the backend's way."""
+"""Values and gradients of a function on any backend, compiled on JAX and TensorFlow."""
 
 import contextlib
 
@@ -54,7 +54,7 @@ def random_tensors(shapes, dtype="float32"):
 
 
 def largest_relative_error(actual, expected):
-    """Returns the largest difference of two tensors as a part of the largest expected value."""
+    """Returns the largest difference of two tensors, relative to the largest expected value."""
     actual, expected = (ops.convert_to_numpy(ops.cast(x, "float32")) for x in (actual, expected))
     assert actual.shape == expected.shape
     return np.abs(actual - expected).max() / np.abs(expected).max()
@@ -63,7 +63,7 @@ def largest_relative_error(actual, expected):
 def compare_with_reference(kernel, reference, shapes, dtype, tolerance):
     """Checks a kernel's values and gradients; the last of the shapes is the result's.
 
-    The truth is worked out in float32, from what `dtype` left of the same numbers.
+    The reference computes in float32, from the same numbers rounded to `dtype`.
     """
     actual = values_and_gradients(kernel, *random_tensors(shapes, dtype))
     exact = [ops.cast(x, "float32") for x in random_tensors(shapes, dtype)]
@@ -75,7 +75,7 @@ def compare_with_reference(kernel, reference, shapes, dtype, tolerance):
 
 
 def without_gradients():
-    """In this context no gradients can be asked for, as in `predict`."""
+    """Returns a context without gradients, as in `predict`."""
     if keras.backend.backend() != "torch":
         return contextlib.nullcontext()
     import torch
@@ -84,7 +84,7 @@ def without_gradients():
 
 
 def compare_values_with_reference(kernel, reference, shapes, dtype, tolerance):
-    """Checks a kernel's values where no gradients are asked for."""
+    """Checks a kernel's values in a context without gradients."""
     with without_gradients():
         result = kernel(*random_tensors(shapes, dtype))
         exact = (ops.cast(x, "float32") for x in random_tensors(shapes, dtype))
@@ -94,7 +94,7 @@ def compare_values_with_reference(kernel, reference, shapes, dtype, tolerance):
 
 
 def second_gradients(function, arguments):
-    """Returns the gradients of the first argument's gradient, squared and summed up, for all."""
+    """Returns the gradients of the squared norm of the first argument's gradient."""
     return _RUN_TWICE[keras.backend.backend()](function, arguments)
 
 

@@ -1,4 +1,4 @@
-"""Optimizers of PyTorch and timm, and timm's moving average, on parameters of their own."""
+"""Optimizers of PyTorch and timm, and timm's EMA, with their own parameters."""
 
 import math
 
@@ -9,7 +9,7 @@ from timm.utils import ModelEmaV2
 
 from keras_convnext.optimizers import LAMB, SGD, AdamW
 
-# By a name for each: ours, theirs, and what makes both the same.
+# By name: ours, theirs, and the arguments that make them equal.
 KINDS = {
     "adamw": (AdamW, torch.optim.AdamW, {}, {"eps": 1e-8}),
     "amsgrad": (AdamW, torch.optim.AdamW, {"amsgrad": True}, {"eps": 1e-8, "amsgrad": True}),
@@ -29,7 +29,7 @@ def warmup_cosine(update, peak, total, warmup, final=1e-6):
 
 
 class Reference:
-    """An optimizer of PyTorch's make, given its gradients in steps or computing them by itself."""
+    """An optimizer of PyTorch or timm, with accumulation, clipping and an EMA."""
 
     def __init__(self, kind, parameters, weight_decay, average_decay, scales=None, clip_norm=None):
         _, optimizer, _, arguments = KINDS[kind]

@@ -1,4 +1,4 @@
-"""What is set on a layer of several parts, or on one of them, takes effect and is kept."""
+"""Settings of a composite layer and of its parts take effect and are saved."""
 
 import keras
 import numpy as np
@@ -46,7 +46,7 @@ def losses(layer):
 
 @every_layer
 @pytest.mark.parametrize("when", ["made", "set"])
-def test_a_regularizer_reaches_every_kernel_and_is_kept(kind, when):
+def test_a_regularizer_applies_to_every_kernel_and_is_saved(kind, when):
     regularizer = keras.regularizers.L2(L2)
     layer = made(kind, **({"kernel_regularizer": regularizer} if when == "made" else {}))
     if when == "set":
@@ -60,8 +60,8 @@ def test_a_regularizer_reaches_every_kernel_and_is_kept(kind, when):
     assert layer.losses == [] and rebuilt(layer).losses == []
 
 
-def test_regularizers_set_on_all_layers_of_a_network_are_kept_when_it_is_rebuilt():
-    """In the way that is known from `keras.applications`: set, then rebuilt from the config."""
+def test_regularizers_set_on_all_layers_of_a_network_survive_a_rebuild():
+    """As is common with `keras.applications`: set, then rebuild from the config."""
     network = ConvNeXt((1, 1), (4, 6), kernel_size=3, input_shape=(16, 16, 3), classes=2)
     regularized = [
         layer for layer in network._flatten_layers() if hasattr(layer, "kernel_regularizer")
@@ -74,7 +74,7 @@ def test_regularizers_set_on_all_layers_of_a_network_are_kept_when_it_is_rebuilt
     assert sum(losses(copy)) == pytest.approx(penalty(copy), rel=1e-4)
 
 
-def test_what_is_set_on_a_part_alone_is_kept():
+def test_settings_of_one_part_are_saved():
     block = made("block")
     assert block.get_config()["parts"] == {}
     block.pointwise_conv_1.kernel_regularizer = keras.regularizers.L2(L2)
@@ -88,7 +88,7 @@ def test_what_is_set_on_a_part_alone_is_kept():
     assert len(copy.trainable_weights) == len(block.weights) - 2
 
 
-def test_a_frozen_layer_has_nothing_to_say_of_its_parts():
+def test_the_config_of_a_frozen_layer_does_not_list_its_parts():
     block = made("block")
     block.trainable = False
     assert block.get_config()["parts"] == {}
@@ -114,7 +114,7 @@ every_part = pytest.mark.parametrize(("kind", "name"), PARTS)
 
 
 @every_part
-def test_an_activity_regularizer_on_a_part_takes_effect_and_is_kept(kind, name):
+def test_an_activity_regularizer_on_a_part_takes_effect_and_is_saved(kind, name):
     layer = made(kind)
     expected = ops.convert_to_numpy(layer(IMAGES))
     getattr(layer, name).activity_regularizer = keras.regularizers.L2(L2)
@@ -152,7 +152,7 @@ def test_hooks_on_a_part_are_called(kind, name):
     assert len(calls) == 5
 
 
-def test_an_activation_set_on_a_part_is_taken():
+def test_an_activation_set_on_a_part_is_applied():
     block = made("block")
     plain = ops.convert_to_numpy(block(IMAGES))
     block.pointwise_conv_2.activation = keras.activations.relu
@@ -187,7 +187,7 @@ def test_the_rate_of_stochastic_depth_can_be_set(through):
         change(1.5)
 
 
-def test_a_block_made_without_stochastic_depth_can_be_given_some():
+def test_a_block_created_without_stochastic_depth_can_get_it_later():
     block = made("block")
     assert block.stochastic_depth.variables == []
     block.drop_path_rate = 0.5
@@ -197,7 +197,7 @@ def test_a_block_made_without_stochastic_depth_can_be_given_some():
     assert len(block.variables) == len(block.weights) + 1
 
 
-def test_a_rate_that_is_set_holds_from_the_next_compile_on():
+def test_a_new_rate_applies_after_the_next_compile():
     network = ConvNeXt((1, 2), (4, 6), kernel_size=3, input_shape=(16, 16, 3), drop_path_rate=0.9)
     for layer in network.layers:
         if isinstance(layer, Block):

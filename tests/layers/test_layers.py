@@ -1,4 +1,4 @@
-"""What holds for every layer alike, and the small ones on their own."""
+"""Properties of all layers, and tests of the small ones."""
 
 import inspect
 
@@ -16,7 +16,7 @@ from keras_convnext.layers import (
     StochasticDepth,
 )
 
-# Every argument differs from its default, so that none can be lost unseen.
+# Every argument differs from its default, so that a lost one is noticed.
 EVERY_LAYER = [
     Block(3, drop_path_rate=0.1, layer_scale_init_value=0.5, name="a"),
     Block(3, layer_scale_init_value=None, name="b"),
@@ -69,7 +69,7 @@ def test_config_round_trip_gives_the_same_layer(prototype, policy):
 
 
 @every_layer
-def test_computed_shape_is_the_true_shape(prototype):
+def test_computed_shape_is_the_actual_shape(prototype):
     layer = fresh(prototype)
 
     outputs = layer(random_images(*SHAPE))
@@ -123,7 +123,7 @@ class TestLayerScale:
         np.testing.assert_array_equal(outputs, np.float32(np.float16(0.03)))
 
     @pytest.mark.parametrize("value", [0, -1e-6, float("nan")])
-    def test_refuses_what_could_never_learn(self, value):
+    def test_refuses_a_value_that_cannot_learn(self, value):
         with pytest.raises(ValueError, match=r"`init_value` must be above 0.*Received: init_value"):
             LayerScale(value)
 
@@ -145,7 +145,7 @@ class TestDepthwiseConv2D:
         np.testing.assert_allclose(outputs, numpy_of(theirs(images)), rtol=1e-5, atol=1e-5)
 
     @pytest.mark.parametrize("kernel_size", [0, 2, 8, -1])
-    def test_refuses_a_kernel_without_a_centre(self, kernel_size):
+    def test_refuses_a_kernel_without_a_center(self, kernel_size):
         with pytest.raises(ValueError, match=f"must be odd .* Received: kernel_size={kernel_size}"):
             DepthwiseConv2D(kernel_size)
 
@@ -161,7 +161,7 @@ class TestDepthwiseConv2D:
 @pytest.mark.parametrize("scale", [1.0, 1e-3])
 @pytest.mark.parametrize("size", [(8, 12), (11, 7)], ids=str)
 class TestStemAndDownsampling:
-    def test_stem_is_a_convolution_of_patches_and_a_normalisation(self, size, scale):
+    def test_stem_is_a_convolution_of_patches_and_a_normalization(self, size, scale):
         images = random_images(2, *size, 3, scale=scale)
         stem = Stem(5, patch_size=4)
         conv = keras.layers.Conv2D(5, 4, strides=4, padding="valid", data_format="channels_last")
@@ -177,7 +177,7 @@ class TestStemAndDownsampling:
         assert outputs.shape == (2, size[0] // 4, size[1] // 4, 5)
         np.testing.assert_allclose(outputs, numpy_of(norm(conv(images))), rtol=1e-4, atol=1e-5)
 
-    def test_downsampling_is_a_normalisation_and_a_convolution_of_stride_2(self, size, scale):
+    def test_downsampling_is_a_normalization_and_a_convolution_of_stride_2(self, size, scale):
         images = random_images(2, *size, 3, scale=scale)
         downsampling = Downsampling(5)
         norm = keras.layers.LayerNormalization(epsilon=1e-6)

@@ -1,4 +1,4 @@
-"""Gradients are the same where activations are recomputed, in Keras's way and in PyTorch's."""
+"""Recomputing activations, by Keras or by PyTorch, does not change the gradients."""
 
 import keras
 import numpy as np
@@ -64,7 +64,7 @@ def test_training_is_the_same_in_every_mode_of_the_scope(mode, trained):
         assert np.any(value != start)
 
 
-def test_a_branch_is_recomputed_for_the_gradients(monkeypatch):
+def test_a_branch_is_recomputed_in_the_backward_pass(monkeypatch):
     calls = []
     branch = Block._branch
 
@@ -136,7 +136,7 @@ def test_pytorchs_checkpointing_gives_the_same_gradients(reentrant, preserve):
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="on others `training` is not traced")
-def test_a_traced_training_is_refused_only_where_something_is_drawn():
+def test_a_traced_training_is_refused_only_by_layers_that_draw():
     import jax
 
     images = ops.convert_to_tensor(IMAGES[:, :5, :5])

@@ -38,12 +38,12 @@ def test_identity_when_not_training_and_at_rate_0(rate, training):
     np.testing.assert_array_equal(ops.convert_to_numpy(outputs), inputs)
 
 
-def test_rate_0_holds_no_random_state():
+def test_there_is_no_random_state_at_rate_0():
     assert StochasticDepth(0.0).variables == []
     assert len(StochasticDepth(0.5).variables) == 1
 
 
-def test_every_call_draws_anew_and_a_seed_repeats_the_draws():
+def test_every_call_draws_new_numbers_and_a_seed_repeats_them():
     first, second = StochasticDepth(0.5, seed=7), StochasticDepth(0.5, seed=7)
     draws = [draw(first), draw(first)]
 
@@ -62,7 +62,7 @@ def test_without_a_seed_the_global_seed_decides():
     assert not np.array_equal(draw_after_seeding(1), draw_after_seeding(2))
 
 
-def test_draws_anew_in_every_step_of_fit():
+def test_every_step_of_fit_draws_new_numbers():
     # Ones become 2 or 0 and should be 2: the loss is twice the dropped part of the batch.
     model = keras.Sequential(
         [

@@ -1,4 +1,4 @@
-"""Updates from given gradients, so that nothing but the optimizers can differ."""
+"""Updates with given gradients, so that only the optimizers can differ."""
 
 import keras
 import numpy as np
@@ -41,7 +41,7 @@ def variables():
 
 
 def gradients_like(variables, random):
-    # Small ones too, which epsilon is felt by.
+    # Small ones too, for which epsilon matters.
     return [
         (random.normal(size=v.shape) * 10 ** random.uniform(-8, 0, v.shape)).astype("float32")
         for v in variables
@@ -85,7 +85,7 @@ def assert_nearly(actual, expected, name, rtol=1e-5, atol=1e-6):
 def assert_same_updates(
     apply_of, variables, kind, updates, steps=1, rate=None, clip_norm=None, **tolerance
 ):
-    """Makes both move by the same gradients; compares the weights and their moving averages."""
+    """Applies the same gradients to both, and compares the weights and their EMA."""
     ours, _, arguments, _ = KINDS[kind]
     schedule = 0.01 if rate is None else WarmupCosine(0.01, updates, 10)
     rate = rate or (lambda update: 0.01)

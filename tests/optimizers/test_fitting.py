@@ -1,4 +1,4 @@
-"""Updates within `model.fit`, whose gradients each framework computes for itself."""
+"""Updates within `model.fit`, with gradients computed by each framework."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""AdamW's kernel against its single operations."""
+"""AdamW's kernels against their reference."""
 
 import keras
 import numpy as np
@@ -8,13 +8,13 @@ from keras_convnext.kernels import reference, select
 from keras_convnext.optimizers import AdamW
 
 pytestmark = pytest.mark.skipif(
-    select.select("adamw") is reference.adamw, reason="single operations are the only way here"
+    select.select("adamw") is reference.adamw, reason="the reference is selected here"
 )
 SHAPES = ((3, 5), (4,))
 
 
 def updates(dtype="float32", amsgrad=False, gradient_of=lambda gradient: gradient):
-    """Returns two weights and all that is kept for them, after four updates."""
+    """Returns two weights and their slots after four updates."""
     random = np.random.default_rng(0)
     variables = [keras.Variable(random.normal(size=shape), dtype=dtype) for shape in SHAPES]
     optimizer = AdamW(1e-2, weight_decay=0.3, amsgrad=amsgrad)
@@ -36,14 +36,14 @@ def _state_of(optimizer, variables):
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [("float32", 1e-6), ("float64", 1e-6), ("bfloat16", 2e-2)]
 )
-def test_moves_weights_and_averages_as_single_operations_do(dtype, tolerance, amsgrad, monkeypatch):
+def test_updates_weights_and_moments_as_the_reference_does(dtype, tolerance, amsgrad, monkeypatch):
     actual = updates(dtype, amsgrad)
     monkeypatch.setenv(select.VARIABLE, "reference")
     for result, truth in zip(actual, updates(dtype, amsgrad), strict=True):
         np.testing.assert_allclose(result, truth, rtol=tolerance, atol=tolerance)
 
 
-def test_takes_gradients_that_lie_in_another_order():
+def test_gradients_may_have_other_strides():
     def transposed(gradient):  # the same values, by columns
         axes = tuple(reversed(range(len(gradient.shape))))
         return keras.ops.transpose(keras.ops.copy(keras.ops.transpose(gradient, axes)), axes)
@@ -53,7 +53,7 @@ def test_takes_gradients_that_lie_in_another_order():
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow has graphs")
-def test_what_weights_have_in_common_stands_in_a_graph_once():
+def test_shared_computations_are_in_a_graph_once():
     import tensorflow as tf
 
     def operations(weights):

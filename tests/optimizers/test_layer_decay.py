@@ -1,4 +1,4 @@
-"""The official groups, worked out by hand from `optim_factory.py` and its numbers in the paper."""
+"""The official groups, derived by hand from `optim_factory.py` and the paper."""
 
 import keras
 import pytest
@@ -53,7 +53,7 @@ def test_tiny_has_six():
     assert scales["stages_2_blocks_8/norm/weight"] == pytest.approx(0.8**2)
 
 
-def test_what_is_no_layer_of_the_network_learns_at_the_full_rate():
+def test_layers_outside_the_network_have_the_full_rate():
     assert lr_multipliers(["stages_0_blocks_0/norm/beta", "dense/kernel"], 0.5) == [0.5, 1.0]
 
 

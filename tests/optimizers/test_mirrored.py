@@ -1,4 +1,4 @@
-"""Training on several devices at once with TensorFlow, which moves the weights of each in turn."""
+"""Training on several devices with TensorFlow's MirroredStrategy."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="a strategy of TensorFlow's"
 )
-# A processor can only be divided before TensorFlow uses it, so in a process of its own.
+# A CPU can only be split before TensorFlow uses it, so this is a process of its own.
 TRAIN_ON_ONE_AND_ON_TWO = """
 import json, sys
 import tensorflow as tf

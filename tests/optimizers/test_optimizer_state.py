@@ -1,4 +1,4 @@
-"""What an optimizer knows, over saving and loading and over steps that are left out."""
+"""The state of an optimizer after saving and loading, and after skipped steps."""
 
 import keras
 import numpy as np
@@ -50,7 +50,7 @@ def assert_equal(some, others):
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 @pytest.mark.parametrize("kind", [AdamW, LAMB, SGD])
-def test_training_goes_on_after_a_model_is_saved_and_loaded(kind, precision, tmp_path):
+def test_training_continues_after_a_model_is_saved_and_loaded(kind, precision, tmp_path):
     model = compiled(kind, precision)
     train(model, range(5))  # two updates, and the first step of the third
     model.save(tmp_path / "model.keras")
@@ -78,7 +78,7 @@ def test_a_configuration_is_read_back(kind):
 
 
 @pytest.mark.parametrize("kind", [AdamW, LAMB, SGD])
-def test_nothing_but_the_gradients_moves_until_the_last_step_of_an_update(kind):
+def test_only_gradients_accumulate_before_the_last_step_of_an_update(kind):
     model = compiled(kind, "float32", gradient_accumulation_steps=3)
     train(model, range(6))  # two updates; the first of them has the rate 0
     inner = model.optimizer
@@ -99,7 +99,7 @@ def test_nothing_but_the_gradients_moves_until_the_last_step_of_an_update(kind):
 
 @pytest.mark.parametrize("steps", [None, 2])
 @pytest.mark.parametrize("kind", [AdamW, LAMB, SGD])
-def test_a_step_that_overflows_in_half_precision_is_left_out(kind, steps):
+def test_a_step_that_overflows_in_half_precision_is_skipped(kind, steps):
     model = compiled(kind, "mixed_float16", gradient_accumulation_steps=steps)
     train(model, range(4))
     inner = model.optimizer.inner_optimizer
@@ -116,7 +116,7 @@ def test_a_step_that_overflows_in_half_precision_is_left_out(kind, steps):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow traces functions")
-def test_a_step_that_makes_the_moments_is_traced_once_and_does_not_hold_their_beginning():
+def test_a_step_that_creates_the_moments_is_traced_once_without_their_initial_values():
     import tensorflow as tf
 
     optimizer, variable, operations = AdamW(1e-3), keras.Variable(np.ones((3, 4))), []
@@ -128,5 +128,5 @@ def test_a_step_that_makes_the_moments_is_traced_once_and_does_not_hold_their_be
 
     for _ in range(2):
         step()
-    # With it a graph asks whether it has to give a variable its first value.
+    # A graph with this operation initializes variables.
     assert len(operations) == 1 and "VarIsInitializedOp" not in operations[0]

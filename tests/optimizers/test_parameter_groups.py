@@ -29,7 +29,7 @@ def values(variables):
 
 def update_without_gradients(optimizer, variables):
     """Returns the weights before and after an update that weight decay alone can make."""
-    for variable in variables:  # no value may be 0, or decay could not be seen
+    for variable in variables:  # decay does not change a value of 0
         variable.assign(np.full(variable.shape, 0.7, "float32"))
     before = values(variables)
     zeros = [keras.ops.zeros(variable.shape, variable.dtype) for variable in variables]
@@ -64,14 +64,14 @@ def test_a_model_of_vectors_alone_is_trained_without_decay():
 
 
 @pytest.mark.parametrize("kind", SHRUNK)
-def test_vectors_decay_if_asked_to(model, kind):
+def test_vectors_decay_with_decay_vectors(model, kind):
     optimizer = kind(RATE, weight_decay=DECAY, decay_vectors=True)
     before, after = update_without_gradients(optimizer, model.trainable_variables)
     for path, value in before.items():
         np.testing.assert_allclose(after[path], value * SHRUNK[kind], rtol=1e-6, err_msg=path)
 
 
-def test_what_keras_is_told_to_exclude_does_not_decay(model):
+def test_keras_exclusions_do_not_decay(model):
     optimizer = AdamW(RATE, weight_decay=DECAY)
     optimizer.exclude_from_weight_decay(model.trainable_variables)
     before, after = update_without_gradients(optimizer, model.trainable_variables)
@@ -94,7 +94,7 @@ def test_a_loaded_model_decays_as_before(model, tmp_path):
     model.train_on_batch(np.ones((2, 4, 4, 3), "float32"), np.ones((2, 2), "float32"))
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    for slot in loaded.optimizer.variables[2:]:  # Adam's averages would move the weights too
+    for slot in loaded.optimizer.variables[2:]:  # Adam's moments would move the weights too
         slot.assign(np.zeros(slot.shape, "float32"))
     assert_only_kernels_shrink(loaded.optimizer, loaded.trainable_variables)
 
