@@ -25,7 +25,7 @@ from PIL import Image
 from rich.table import Table
 from sklearn.model_selection import StratifiedKFold
 
-from keras_convnext.data.sources.load import digits
+from keras_convnext.data.sources.digits import digits
 
 FOLDS = 4
 # The two values of each setting. Those of FOLLOWING are given by two settings of FREE.

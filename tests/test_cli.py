@@ -15,7 +15,7 @@ import keras_convnext
 from keras_convnext import cli, imagenet
 from keras_convnext.catalog.architectures import VARIANTS
 from keras_convnext.catalog.checkpoints import CHECKPOINTS, list_weights
-from keras_convnext.data.sources.load import digits
+from keras_convnext.data.sources.digits import digits
 from keras_convnext.recipe.shipped import read_header, shipped_recipes
 from keras_convnext.runs.directory import RunDirectory
 

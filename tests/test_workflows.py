@@ -14,8 +14,9 @@ from PIL import Image
 
 from keras_convnext import Predictor, evaluate, export, imagenet, train
 from keras_convnext.data.read_errors import as_data_error
+from keras_convnext.data.sources.digits import digits
 from keras_convnext.data.sources.folder import image_folder
-from keras_convnext.data.sources.load import digits, load_splits
+from keras_convnext.data.sources.load import load_splits
 from keras_convnext.errors import DataError, MissingPackage, RunError, UserError
 from keras_convnext.runs.checkpoints import Checkpoints
 from keras_convnext.runs.directory import RunDirectory

@@ -12,7 +12,7 @@ from keras_convnext.data.class_weights import (
 )
 from keras_convnext.data.pipeline import training_dataset
 from keras_convnext.data.sources.folder import image_folder
-from keras_convnext.data.sources.load import ArraySplit
+from keras_convnext.data.sources.split import ArraySplit
 from keras_convnext.data.transforms.mixup_cutmix import mix, smooth
 from keras_convnext.errors import DataError
 from keras_convnext.recipe import Augment, Data

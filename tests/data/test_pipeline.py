@@ -10,7 +10,7 @@ from PIL import Image
 
 from keras_convnext.data import pipeline
 from keras_convnext.data.pipeline import evaluation_dataset, training_dataset
-from keras_convnext.data.sources.load import ArraySplit
+from keras_convnext.data.sources.split import ArraySplit
 from keras_convnext.data.transforms.resize_crop import evaluation_image
 from keras_convnext.errors import DataError
 from keras_convnext.recipe import Augment, Data, RandAugment, RandomResizedCrop

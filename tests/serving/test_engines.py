@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_convnext import Predictor
-from keras_convnext.data.sources.load import digits
+from keras_convnext.data.sources.digits import digits
 from keras_convnext.errors import MissingPackage, RunError
 from keras_convnext.serving import onnx_model, openvino_model, quantization
 from keras_convnext.serving.onnx_model import write_onnx

@@ -1,4 +1,4 @@
-"""A folder of images, one folder a class, as a split."""
+"""Splits of images in folders, one folder per class."""
 
 import functools
 import os
@@ -10,27 +10,29 @@ import numpy as np
 import tensorflow as tf
 
 from keras_convnext.data.sources.folder_index import FolderIndex, current_index
-from keras_convnext.data.sources.folder_layout import refuse_wrong_level, what_lies_too_deep
-from keras_convnext.data.sources.image_check import fault_of_file, find_faults, numbers_to_leave_out
+from keras_convnext.data.sources.folder_layout import check_level, contents_of_single_class
+from keras_convnext.data.sources.image_check import check_faults, fault_of_file, find_faults
 from keras_convnext.data.sources.index_cache import index_directory
-from keras_convnext.data.sources.requested import Requested
+from keras_convnext.data.sources.recent_images import RecentImages
 from keras_convnext.data.transforms.decode import Box, decode_rgb_part
 from keras_convnext.errors import DataError
 from keras_convnext.files import expanded
+from keras_convnext.recipe import Data
 from keras_convnext.text import printable, shortened
 
 
 @dataclass(frozen=True)
 class FolderSplit:
-    """Images in files, found by an index and decoded when they are needed.
+    """Image files, listed in an index and decoded on demand.
 
     Attributes:
         folder: The folder of class folders.
-        index: What is in it.
-        class_names: The classes the network knows.
-        labels: The number among them of every class in the folder.
-        left_out: Numbers of the files that are no images, sorted.
-        apply_orientation: Whether images are turned as their EXIF says.
+        index: The index of its files.
+        class_names: The classes that the network knows.
+        labels: The label of each class of the folder, an index into `class_names`.
+        left_out: Numbers of the files that are not images, sorted.
+        apply_orientation: Whether images are rotated as their EXIF orientation says.
+        recent: The images requested last.
     """
 
     folder: Path
@@ -39,7 +41,7 @@ class FolderSplit:
     labels: np.ndarray = field(repr=False)
     left_out: np.ndarray = field(repr=False)
     apply_orientation: bool = True
-    requested: Requested = field(default_factory=Requested, repr=False, compare=False)
+    recent: RecentImages = field(default_factory=RecentImages, repr=False, compare=False)
 
     @property
     def size(self) -> int:
@@ -47,36 +49,64 @@ class FolderSplit:
 
     def example(self, index: tf.Tensor, box: Box | None = None) -> tuple[tf.Tensor, tf.Tensor]:
         path, label = tf.numpy_function(
-            self._requested, [index], [tf.string, tf.int32], stateful=False
+            self._request, [index], [tf.string, tf.int32], stateful=False
         )
         encoded = tf.io.read_file(tf.ensure_shape(path, ()))
         image = decode_rgb_part(encoded, box, self.apply_orientation)
         return image, tf.ensure_shape(label, ())
 
     def unreadable(self) -> str | None:
-        return self.requested.first_fault(self._fault_of)
+        return self.recent.first_fault(self._fault_of)
 
     def _fault_of(self, index):
         path, _ = self._path_and_label(index)
         fault = fault_of_file(path)
         return fault and f"{printable(os.fsdecode(path))} cannot be read as an image: {fault}"
 
-    def _requested(self, index):
-        self.requested.note(int(index))
+    def _request(self, index):
+        self.recent.record(int(index))
         return self._path_and_label(index)
 
     def name_of(self, index: int) -> str:
         return os.fsdecode(self._path_and_label(index)[0])
 
     @functools.cached_property
-    def _places_left_out(self):
-        """For every file left out, how many before it stay."""
+    def _kept_before(self):
+        """For every file left out, the number of kept files before it."""
         return self.left_out - np.arange(len(self.left_out))
 
     def _path_and_label(self, index):
-        number = int(index) + int(np.searchsorted(self._places_left_out, index, side="right"))
+        number = int(index) + int(np.searchsorted(self._kept_before, index, side="right"))
         path = os.path.join(os.fsencode(self.folder), self.index.path_of(number))
         return path, self.labels[self.index.class_of(number)]
+
+
+def image_folders(path: str, data: Data) -> tuple[FolderSplit, FolderSplit | None]:
+    """Returns the images of `path/train/<class>/` and of `path/val/<class>/`.
+
+    Args:
+        path: The folder of both.
+        data: The names of the two folders, and how files are checked and read.
+
+    Raises:
+        DataError: If the folders do not have this layout, or files are not images.
+    """
+
+    def load(split, class_names=None):
+        return image_folder(
+            root / split,
+            data.on_bad_image,
+            class_names,
+            data.check_images,
+            data.apply_orientation,
+            for_training=class_names is None,
+        )
+
+    root = existing(path)
+    train = load(data.training_split)
+    if data.validation_split is None:
+        return train, None
+    return train, load(data.validation_split, train.class_names)
 
 
 def image_folder(
@@ -87,29 +117,29 @@ def image_folder(
     apply_orientation: bool = True,
     for_training: bool = False,
 ) -> FolderSplit:
-    """Returns the images of `path/<class>/`, whose index is made when they are first used.
+    """Returns the images of `path/<class>/`; the first use writes an index of the folder.
 
     Args:
-        path: The folder that holds one folder a class.
-        on_bad_image: `"error"` or `"skip"`, for files that are no images.
-        class_names: The classes the network knows; by default those of the folder, sorted.
-        check_images: Whether every file is decoded once, when it is first used.
-        apply_orientation: Whether images are turned as their EXIF says.
-        for_training: Whether a network is to be trained on them, which takes two classes at least.
+        path: The folder with one folder per class.
+        on_bad_image: `"error"` or `"skip"`, for files that are not images.
+        class_names: The classes that the network knows. Defaults to those of the folder, sorted.
+        check_images: Whether every file is decoded once, on the first use of the folder.
+        apply_orientation: Whether images are rotated as their EXIF orientation says.
+        for_training: Whether to train on them, which takes at least two classes.
 
     Raises:
-        DataError: If the folder does not hold what it should.
+        DataError: If the folder does not have this layout, or files are not images.
     """
     folder = existing(path)
     with index_directory(folder) as directory:
         index = current_index(directory / "index", folder)
         names = class_names or index.class_names
-        refuse_wrong_level(folder, index.class_names, for_training)
+        check_level(folder, index.class_names, for_training)
         labels = labels_among(
-            path, index.class_names, names, what_lies_too_deep(folder, index.class_names)
+            path, index.class_names, names, contents_of_single_class(folder, index.class_names)
         )
         faults = find_faults(index, folder, directory / "checks.jsonl") if check_images else {}
-    left_out = numbers_to_leave_out(index, faults, folder, on_bad_image)
+    left_out = check_faults(index, faults, folder, on_bad_image)
     return FolderSplit(folder, index, names, labels, left_out, apply_orientation)
 
 
@@ -118,8 +148,8 @@ def existing(path: str | Path) -> Path:
     folder = expanded(path)
     if not folder.is_dir():
         raise DataError(
-            f"There is no folder {folder}. A data set of images is a folder that holds train/ and "
-            f"val/, and in each of them one folder for every class."
+            f"There is no folder {folder}. A data set of images is a folder that contains train/ "
+            f"and val/, each with one folder per class."
         )
     return folder
 
@@ -127,16 +157,16 @@ def existing(path: str | Path) -> Path:
 def labels_among(
     source: object, classes: Sequence[str], known: tuple[str, ...], hint: str = ""
 ) -> np.ndarray:
-    """Returns the numbers of the data's classes among those that the network knows.
+    """Returns the label of each class of the data.
 
     Args:
-        source: What the data is called.
-        classes: Its classes.
-        known: Those of the network, in the order of its outputs.
-        hint: What else to say if they do not fit.
+        source: Name of the data in the message.
+        classes: The classes of the data.
+        known: The classes of the network, in the order of its outputs.
+        hint: Text to append to the message.
 
     Raises:
-        DataError: If the data holds a class that the network does not know.
+        DataError: If the network does not know a class of the data.
     """
     unknown = sorted(set(classes) - set(known))
     if unknown:

@@ -1,8 +1,8 @@
-"""What is in a folder of class folders, in files that are mapped and not read.
+"""The index of a folder of class folders, in memory-mapped files.
 
-ImageNet-22K is 14 million files: as Python's strings they would take gigabytes in every process. So
-only one class is ever listed in memory; its names go to the end of one file of bytes, and where
-each begins, to another.
+ImageNet-22K has 14 million files, whose paths would take gigabytes as Python strings in every
+process. Only one class at a time is listed in memory. Its paths are appended to one file, and the
+offset of each path to another.
 """
 
 import contextlib
@@ -19,30 +19,31 @@ import numpy as np
 from rich.progress import track
 
 from keras_convnext.console import console
-from keras_convnext.data.sources.folder_layout import what_lies_in
+from keras_convnext.data.sources.folder_layout import contents_in_words
 from keras_convnext.data.sources.index_cache import replace_directory
-from keras_convnext.data.sources.shards import numbers_of, place_among
+from keras_convnext.data.sources.shards import indices_of, locate
 from keras_convnext.errors import DataError
 from keras_convnext.text import counted, shortened
 
 logger = logging.getLogger(__name__)
 
 VERSION = 2
-# So new, a folder may change once more without its time telling: a clock's tick is 2 s at worst.
+# A folder changed this recently may change again without a new modification time, whose resolution
+# is 2 s in the worst case.
 TOO_NEW = 2 * 10**9
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif")
-CHANGED = -1  # no time of any folder
-ABSENT = 0  # where a link leads nowhere
+CHANGED = -1  # equal to no modification time
+ABSENT = 0  # the target of a broken link
 
 
 class ClassFolder(NamedTuple):
-    """What one class holds.
+    """The contents of one class folder.
 
     Attributes:
-        name: Of its folder.
-        files: Their paths below it, sorted.
-        times: When the folder, every one below it and those that links lead into changed, in
-            nanoseconds, by their paths.
+        name: Name of the folder.
+        files: Paths of the files below it, sorted.
+        times: Modification times in nanoseconds, by path: of the folder, of every folder below it,
+            and of those that links point into.
     """
 
     name: str
@@ -54,11 +55,11 @@ class FolderIndex:
     """The files of a folder of class folders, by number.
 
     Args:
-        directory: What `write_index` has filled.
+        directory: The directory that `write_index` has written.
 
     Raises:
         OSError: If there is no index.
-        ValueError: If it is damaged or another version's.
+        ValueError: If the index is damaged or of another version.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -72,20 +73,20 @@ class FolderIndex:
         self._starts = np.asarray(np.memmap(directory / "starts", np.int64, "r"))
         self._names = np.asarray(np.memmap(directory / "names", np.uint8, "r"))
         if len(self._starts) != self.size + 1 or self._starts[-1] != len(self._names):
-            raise ValueError("an index that was cut off")
+            raise ValueError("an incomplete index")
 
     @property
     def size(self) -> int:
-        """How many files there are."""
+        """Number of files."""
         return self.ends[-1]
 
     def files_of(self, place: int) -> range:
         """Returns the numbers of a class's files."""
-        return numbers_of(self.ends, place)
+        return indices_of(self.ends, place)
 
     def class_of(self, number: int) -> int:
-        """Returns which class a file is of."""
-        return place_among(self.ends, number)[0]
+        """Returns the number of a file's class."""
+        return locate(self.ends, number)[0]
 
     def path_of(self, number: int) -> bytes:
         """Returns a file's path below the folder."""
@@ -94,14 +95,14 @@ class FolderIndex:
 
 
 def current_index(directory: Path, folder: Path) -> FolderIndex:
-    """Returns the index of a folder, made anew if the folder or one below it has changed.
+    """Returns the index of a folder, rebuilt if the folder or one below it has changed.
 
     Args:
-        directory: Where the index is kept; see `index_directory`.
+        directory: The directory of the index; see `index_directory`.
         folder: The folder of class folders.
 
     Raises:
-        DataError: If the folder holds no classes, or one of them no files, or the index cannot be
+        DataError: If the folder has no classes, if a class has no files, or if the index cannot be
             written.
     """
     before = _kept(directory)
@@ -139,15 +140,15 @@ def _time_of(path):
 
 
 def list_classes(folder: Path) -> Iterator[ClassFolder]:
-    """Lists a folder of class folders, one class at a time, both sorted.
+    """Lists the class folders of a folder one by one; classes and files are sorted.
 
-    Names that start with a dot are left out; what lies in folders below a class belongs to it.
-    Links are followed; in one class no folder is listed twice, so that they may lead round in
-    circles. A link that leads nowhere counts as a file, for it is one that cannot be read.
+    Names that start with a dot are skipped. Files in folders below a class folder belong to the
+    class. Links are followed. No folder is listed twice in a class, so links may form cycles. A
+    broken link counts as a file, which later cannot be read.
 
     Raises:
-        DataError: If there are no class folders, or one of them holds no files, or a link in their
-            place leads nowhere.
+        DataError: If there are no class folders, if one of them has no files, or if there is a
+            broken link among them.
     """
     names = _class_names(folder)
     empty = []
@@ -172,26 +173,27 @@ def _class_names(folder):
     beside = [name for name in beside if name not in names]
     if names and beside:
         logger.warning(
-            "%s in %s outside of the class folders belong to no class and are left out, such as %s",
+            "%s in %s outside of the class folders belong to no class and are skipped, such as %s",
             counted(len(beside), "image"),
             folder,
             beside[0],
         )
     if dangling:
         raise DataError(
-            f"There are links in {folder} that lead nowhere: {shortened(dangling)}. Put back what "
-            f"they lead to, such as a disk that is not mounted, or remove them."
+            f"There are broken links in {folder}: {shortened(dangling)}. Restore their targets, "
+            f"such as a disk that is not mounted, or remove them."
         )
     not_text = [name for name in names if _is_no_utf8(name)]
     if not_text:
         raise DataError(
-            f"The names of classes must be UTF-8, for they go into models. Rename these folders in "
+            f"Class names must be UTF-8, since models store them. Rename these folders in "
             f"{folder}: {shortened(ascii(name) for name in not_text)}."
         )
     if not names:
         raise DataError(
-            f"The folder {folder} holds no class folders. {what_lies_in(folder)} Put the images of "
-            f"every class into a folder of its own, such as {folder / 'cat'} and {folder / 'dog'}."
+            f"The folder {folder} holds no class folders. {contents_in_words(folder)} Put the "
+            f"images of each class into its own folder, such as {folder / 'cat'} and "
+            f"{folder / 'dog'}."
         )
     return names
 
@@ -205,14 +207,14 @@ def _list_class(folder, name):
     if os.path.islink(folder / name):
         _watch_target(folder, name, times)
     while waiting or links:
-        if not waiting:  # so that a folder is known by its own path rather than by a link's
+        if not waiting:  # links last, so that a folder is listed by its own path
             links.sort(reverse=True)
         below = waiting.pop() if waiting else links.pop()
         identity = _identity_of(folder / below)
         if identity in listed:
             continue
         listed.add(identity)
-        times[below] = _time_of(folder / below)  # before it is listed, lest a change goes unseen
+        times[below] = _time_of(folder / below)  # before it is listed, so that no change is missed
         with _readable(folder / below) as entries:
             for entry in filter(_is_seen, entries):
                 path = f"{below}/{entry.name}"
@@ -226,7 +228,7 @@ def _list_class(folder, name):
 
 
 def _watch_target(folder, path, times):
-    """Notes when the folder changed in which there is, or should be, what a link leads to."""
+    """Records the modification time of the folder of a link's target, present or missing."""
     link = folder / path
     target = os.path.join(_real_path(os.fspath(link.parent)), os.readlink(link))
     place = os.path.dirname(os.path.normpath(target))
@@ -236,7 +238,7 @@ def _watch_target(folder, path, times):
 
 @functools.lru_cache(maxsize=1)
 def _real_path(folder):
-    return os.path.realpath(folder)  # asked once for all links of a folder
+    return os.path.realpath(folder)  # cached for the links of one folder
 
 
 def _identity_of(folder):
@@ -248,7 +250,9 @@ def _identity_of(folder):
 
 
 def _is_no_utf8(name):
-    return any("\ud800" <= letter <= "\udfff" for letter in name)  # what stands for other bytes
+    return any(
+        "\ud800" <= letter <= "\udfff" for letter in name
+    )  # surrogates, which stand for bytes
 
 
 def _is_folder(entry):
@@ -276,12 +280,12 @@ def _is_seen(entry):
 
 
 def write_index(directory: Path, classes: Iterable[ClassFolder], time_of_folder: int) -> None:
-    """Writes an index from what is listed, of which it holds one class at a time.
+    """Writes an index, with one class at a time in memory.
 
     Args:
-        directory: Where to, an empty directory.
-        classes: The classes, sorted by their names.
-        time_of_folder: When the folder of all of them changed, in nanoseconds.
+        directory: An empty directory.
+        classes: The classes, sorted by name.
+        time_of_folder: Modification time of the folder of class folders, in nanoseconds.
     """
     names, ends, times = [], [], []
     files = written = 0

@@ -1,4 +1,4 @@
-"""What lies in a folder, in words, for when it is not what a data set should be."""
+"""Checks the layout of a folder of class folders, and describes a folder in error messages."""
 
 import logging
 import os
@@ -10,12 +10,12 @@ from keras_convnext.text import counted, shortened
 
 logger = logging.getLogger(__name__)
 
-MOST_LOOKED_AT = 10_000
+MOST_FILES = 10_000  # listed in a folder for a message
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 
-def what_lies_in(folder: Path) -> str:
-    """Returns a sentence that names the folders and counts the files directly in a folder."""
+def contents_in_words(folder: Path) -> str:
+    """Returns a sentence with the folders and the number of files directly in a folder."""
     folders, files = _contents(folder)
     parts = [f"the folders {shortened(folders)}"] if len(folders) > 1 else []
     parts += [f"the folder {folders[0]}"] if len(folders) == 1 else []
@@ -23,41 +23,40 @@ def what_lies_in(folder: Path) -> str:
     return f"{folder.name} holds {' and '.join(parts) or 'nothing'}."
 
 
-def what_lies_too_deep(folder: Path, classes: Sequence[str]) -> str:
-    """Returns what lies in the one class of a folder, for where classes are a level deeper."""
-    return f" {what_lies_in(folder / classes[0])}" if len(classes) == 1 else ""
+def contents_of_single_class(folder: Path, classes: Sequence[str]) -> str:
+    """Describes the only class of a folder, since the classes may be one level deeper."""
+    return f" {contents_in_words(folder / classes[0])}" if len(classes) == 1 else ""
 
 
-def refuse_wrong_level(folder: Path, classes: Sequence[str], for_training: bool) -> None:
-    """Refuses class folders that cannot be the classes, and warns where they may not be.
+def check_level(folder: Path, classes: Sequence[str], for_training: bool) -> None:
+    """Refuses folders that cannot be classes, and warns if they may not be.
 
     Args:
         folder: The folder of class folders.
-        classes: Their names.
-        for_training: Whether a network is to learn them.
+        classes: Names of the class folders.
+        for_training: Whether to train on them.
 
     Raises:
-        DataError: If there is one class to train on, or what would be classes are the parts of a
+        DataError: If there is only one class to train on, or if the folders are the splits of a
             data set, such as `train` and `val`.
     """
     if for_training and len(classes) == 1:
         (name,) = classes
         raise DataError(
-            f"{folder} holds one class, {name}, and a network needs two at least to tell apart. "
-            f"{what_lies_in(folder / name)} If the classes lie there, name that folder: for "
-            f"{folder / name} pass data.training_split={folder.name}/{name}, and so for "
-            f"data.validation_split."
+            f"{folder} holds one class, {name}; training needs at least two. "
+            f"{contents_in_words(folder / name)} If these are the classes, pass the folder above "
+            f"them: data.training_split={folder.name}/{name}, and data.validation_split likewise."
         )
     if _are_splits(folder, classes):
         raise DataError(
-            f"{folder} holds the parts of a data set, {shortened(classes)}, and not its classes. "
-            f"Name one of the parts, such as {folder / classes[-1]}; for training, data.path names "
-            f"the folder of the parts."
+            f"{folder} holds the splits of a data set, {shortened(classes)}, not its classes. Pass "
+            f"one of the splits, such as {folder / classes[-1]}; for training, pass the folder of "
+            f"the splits as data.path."
         )
     if below := _same_folders_below(folder, classes):
         logger.warning(
-            "The classes in %s are its folders %s. They hold no files and each the same folders: "
-            "%s. If those are the classes, bring them one level up.",
+            "The classes in %s are its folders %s. None of them holds files, and all hold the same "
+            "folders: %s. If those are the classes, move them one level up.",
             folder,
             shortened(classes),
             shortened(below),
@@ -78,7 +77,7 @@ def _same_folders_below(folder, names):
 
 
 def _contents(folder: Path) -> tuple[list[str], list[str]]:
-    """Returns the names of the folders and of the files, sorted; of very many only some."""
+    """Returns the names of the folders and of up to `MOST_FILES` files, sorted."""
     folders: list[str] = []
     files: list[str] = []
     with os.scandir(folder) as entries:
@@ -86,6 +85,6 @@ def _contents(folder: Path) -> tuple[list[str], list[str]]:
             if entry.name.startswith("."):
                 continue
             (folders if os.path.isdir(entry) else files).append(entry.name)
-            if len(files) == MOST_LOOKED_AT:
+            if len(files) == MOST_FILES:
                 break
     return sorted(folders), sorted(files)

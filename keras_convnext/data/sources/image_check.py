@@ -1,7 +1,7 @@
-"""Every file of an indexed folder decoded once, so that no bad one stops a training that has begun.
+"""Decodes every file of an indexed folder once, so that a bad file does not stop a run later.
 
-What was found is kept in a log beside the index, one line a class: an interrupted check goes on
-where it was, and after a change only the classes that changed are checked again.
+The results are logged beside the index, one line per class. An interrupted check resumes where it
+stopped, and after a change only the classes that changed are checked again.
 """
 
 import json
@@ -18,7 +18,7 @@ from rich.progress import Progress
 
 from keras_convnext.console import console
 from keras_convnext.data.sources.folder_index import CHANGED, FolderIndex
-from keras_convnext.data.sources.index_cache import told_in_a_sentence
+from keras_convnext.data.sources.index_cache import disk_errors
 from keras_convnext.data.transforms.decode import FORMATS, decode_rgb
 from keras_convnext.errors import DataError
 from keras_convnext.text import counted, printable, shortened
@@ -26,21 +26,21 @@ from keras_convnext.text import counted, printable, shortened
 logger = logging.getLogger(__name__)
 
 CHECKING_THREADS = 16
-CHUNK = 1024  # files whose results are waited for at once
-# The node and the operation that TensorFlow puts around what was wrong.
+CHUNK_SIZE = 1024  # files per update of the progress bar
+# The node and the operation, which TensorFlow adds around the message.
 TENSORFLOWS_CONTEXT = re.compile(r"^\{\{.*?\}\}\s*|\s*\[Op:.*", re.DOTALL)
 
 
 def find_faults(index: FolderIndex, folder: Path, log: Path) -> dict[int, str]:
-    """Decodes the files that were never decoded, and those that were bad the last time.
+    """Decodes the files that were not decoded before, and those that were bad the last time.
 
     Args:
         index: The folder's index.
         folder: The folder of class folders.
-        log: Where the results are kept.
+        log: The log of earlier results.
 
     Returns:
-        By the numbers of the files that are no images, what is wrong with them.
+        What is wrong with the files that are not images, by their numbers.
 
     Raises:
         DataError: If the log cannot be written.
@@ -50,7 +50,7 @@ def find_faults(index: FolderIndex, folder: Path, log: Path) -> dict[int, str]:
     faults: dict[int, str] = {}
     with (
         ThreadPoolExecutor(CHECKING_THREADS) as pool,
-        told_in_a_sentence(log.parent),
+        disk_errors(log.parent),
         log.open("a") as file,
         Progress(console=console, transient=True) as progress,
     ):
@@ -69,7 +69,7 @@ def find_faults(index: FolderIndex, folder: Path, log: Path) -> dict[int, str]:
 
 
 def _unchecked(index, place, known) -> Sequence[int]:
-    """Returns the numbers of a class's files that have to be looked at."""
+    """Returns the numbers of a class's files that must be checked."""
     numbers = index.files_of(place)
     times, bad = known.get(index.class_names[place], ({}, []))
     is_unchanged = times == index.times[place] and CHANGED not in times.values()
@@ -77,7 +77,7 @@ def _unchecked(index, place, known) -> Sequence[int]:
 
 
 def _chunks(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
-    return (numbers[start : start + CHUNK] for start in range(0, len(numbers), CHUNK))
+    return (numbers[start : start + CHUNK_SIZE] for start in range(0, len(numbers), CHUNK_SIZE))
 
 
 def _faults_of(numbers, index, folder, pool) -> dict[int, str]:
@@ -87,26 +87,26 @@ def _faults_of(numbers, index, folder, pool) -> dict[int, str]:
 
 
 def fault_of_file(path: bytes) -> str | None:
-    """Says in words what keeps a file from being read as an image, if anything does."""
+    """Returns why a file cannot be read as an image, or `None` if it can."""
     try:
         decode_rgb(tf.io.read_file(path), apply_orientation=False)
     except tf.errors.OpError as error:
-        return in_a_line(error)
+        return message_of(error)
     return None
 
 
-def in_a_line(error: tf.errors.OpError) -> str:
-    """Returns what TensorFlow found wrong, without its own context."""
+def message_of(error: tf.errors.OpError) -> str:
+    """Returns TensorFlow's message in one line, without the context that it adds."""
     return TENSORFLOWS_CONTEXT.sub("", error.message).splitlines()[0].rstrip(". ")
 
 
 def _read(log):
-    """Returns what the log says last of every class: its folders' times and its bad files."""
+    """Returns the last entry of every class: its folders' times and its bad files."""
     known = {}
     for line in log.read_text().splitlines() if log.exists() else ():
         try:
             entry = json.loads(line)
-        except ValueError:  # cut off, when the process was killed
+        except ValueError:  # incomplete, since the process was killed
             continue
         known[entry["class"]] = entry["times"], entry["bad"]
     return known
@@ -119,23 +119,23 @@ def _write(file, index, place, found):
         "times": index.times[place],
         "bad": [number - first for number in found],
     }
-    file.write(f"\n{json.dumps(entry)}")  # a new line first: the last one may have been cut off
+    file.write(f"\n{json.dumps(entry)}")  # newline first, since the last line may be incomplete
     file.flush()
 
 
-def numbers_to_leave_out(
+def check_faults(
     index: FolderIndex, faults: dict[int, str], folder: Path, on_bad_image: str
 ) -> np.ndarray:
-    """Returns the numbers of the files that are no images, sorted, if they may be left out.
+    """Refuses the files that are not images, or returns their numbers, sorted, to skip them.
 
     Args:
         index: The folder's index.
-        faults: What `find_faults` has found.
+        faults: The result of `find_faults`.
         folder: The folder of class folders.
-        on_bad_image: `"error"` to refuse files that are no images, `"skip"` to leave them out.
+        on_bad_image: `"error"` to refuse them, `"skip"` to skip them.
 
     Raises:
-        DataError: If a file is no image and that is an error, or a class has none left.
+        DataError: If files are not images and that is an error, or if a class has no images left.
     """
     bad = np.array(sorted(faults), np.int64)
     paths = [printable(str(folder / os.fsdecode(index.path_of(number)))) for number in bad]
@@ -158,7 +158,6 @@ def numbers_to_leave_out(
     empty = [index.class_names[place] for place in np.flatnonzero(sizes == bad_sizes)]
     if empty:
         raise DataError(
-            f"Without the files that are no images, no files are left of the classes: "
-            f"{shortened(empty)}."
+            f"All files of these classes are skipped, since none is an image: {shortened(empty)}."
         )
     return bad

@@ -1,4 +1,4 @@
-"""Where an index of a data set is kept, so that millions of files are listed and read only once."""
+"""The cache of data set indexes, so that millions of files are listed and checked only once."""
 
 import contextlib
 import hashlib
@@ -19,13 +19,17 @@ logger = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def index_directory(source: Path) -> Iterator[Path]:
-    """Gives this process alone the directory for the index of a data set, which may be there yet.
+    """Locks the directory for the index of a data set; it may have an index already.
 
-    It lies in the package's cache: below `KERAS_HOME`, by default `~/.keras`. Where that cannot be
-    written to, it is a temporary one, with a warning: what was mapped of it stays readable.
+    The directory is in the package's cache, below `KERAS_HOME`, by default `~/.keras`. If that is
+    not writable, a temporary directory is used, with a warning. Files that are memory-mapped from
+    it stay readable after it is removed.
 
     Args:
-        source: What the index is of: a folder.
+        source: The data set's folder.
+
+    Yields:
+        The directory.
 
     Example:
         >>> with index_directory(Path("imagenet/train")) as directory:
@@ -38,8 +42,8 @@ def index_directory(source: Path) -> Iterator[Path]:
         lock = _locked(directory, resolved)
     except OSError as error:
         logger.warning(
-            "The index of %s cannot be kept in %s (%s), and will be made again next time. "
-            "KERAS_HOME can name another place.",
+            "The index of %s cannot be cached in %s (%s) and will be rebuilt next time. Set "
+            "KERAS_HOME to another directory to keep it.",
             source,
             directory.parent,
             error.strerror or error,
@@ -61,25 +65,25 @@ def _locked(directory, source):
     try:
         return lock.acquire(timeout=0)
     except Timeout:
-        console.print(f"Waiting for another process that reads {source}", soft_wrap=True)
+        console.print(f"Waiting for another process that indexes {source}", soft_wrap=True)
         return lock.acquire()
 
 
 def replace_directory(directory: Path, write: Callable[[Path], None]) -> None:
-    """Fills a directory anew, wholly or not at all.
+    """Replaces a directory atomically.
 
-    What others have mapped of the one before stays as it was.
+    Processes that have mapped files of the old directory are not affected.
 
     Args:
-        directory: Below what `index_directory` gives.
-        write: Fills the empty directory that it is given.
+        directory: A path below that of `index_directory`.
+        write: Writes the files into an empty directory.
 
     Raises:
-        DataError: If there is no room, or another fault of the disk.
+        DataError: If the disk is full or fails otherwise.
     """
     fresh = directory.with_name(f"{directory.name}.new")
-    with told_in_a_sentence(directory.parent):
-        shutil.rmtree(fresh, ignore_errors=True)  # of a process that was killed
+    with disk_errors(directory.parent):
+        shutil.rmtree(fresh, ignore_errors=True)  # left by a killed process
         fresh.mkdir()
         try:
             write(fresh)
@@ -90,12 +94,12 @@ def replace_directory(directory: Path, write: Callable[[Path], None]) -> None:
 
 
 @contextlib.contextmanager
-def told_in_a_sentence(directory: Path) -> Iterator[None]:
-    """Turns what the disk refuses within into a `DataError`."""
+def disk_errors(directory: Path) -> Iterator[None]:
+    """Turns an `OSError` in its block into a `DataError`."""
     try:
         yield
     except OSError as error:
         raise DataError(
             f"The index of the data cannot be written to {directory}: {error.strerror or error}. "
-            f"Make room there, or name another place by KERAS_HOME."
+            f"Free some space there, or set KERAS_HOME to another directory."
         ) from error

@@ -1,20 +1,29 @@
-"""Numbers running through parts, such as files or classes, told by where each part ends."""
+"""Maps an index over all shards, such as files or classes, to a shard and an index within it."""
 
 import bisect
 from collections.abc import Sequence
 
 
-def numbers_of(ends: Sequence[int], part: int) -> range:
-    """Returns the numbers that lie in a part.
+def indices_of(ends: Sequence[int], shard: int) -> range:
+    """Returns the indices of a shard's elements.
+
+    Args:
+        ends: For each shard, the index after its last element.
+        shard: The number of the shard.
 
     Example:
-        >>> numbers_of([3, 5], 1)
+        >>> indices_of([3, 5], 1)
         range(3, 5)
     """
-    return range(ends[part - 1] if part else 0, ends[part])
+    return range(ends[shard - 1] if shard else 0, ends[shard])
 
 
-def place_among(ends: Sequence[int], number: int) -> tuple[int, int]:
-    """Returns in which part a number lies, and its number within the part."""
-    part = bisect.bisect_right(ends, number)
-    return part, number - numbers_of(ends, part).start
+def locate(ends: Sequence[int], index: int) -> tuple[int, int]:
+    """Returns the number of the shard that has an element, and the index within the shard.
+
+    Example:
+        >>> locate([3, 5], 4)
+        (1, 1)
+    """
+    shard = bisect.bisect_right(ends, index)
+    return shard, index - indices_of(ends, shard).start

@@ -1,7 +1,7 @@
-"""Data sets of TensorFlow Datasets that were prepared before, as splits.
+"""Splits of data sets that TensorFlow Datasets has prepared.
 
-Records are read by number rather than as a stream, so that a run's order is the same as with any
-other source: shuffled exactly, shared by workers, gone on with at any step.
+Records are read by index, not as a stream. The order of a run is therefore the same as with any
+other source: it is shuffled exactly, sharded between workers, and resumed at any step.
 """
 
 import hashlib
@@ -14,16 +14,17 @@ import numpy as np
 import tensorflow as tf
 
 from keras_convnext.data.sources.folder import labels_among
-from keras_convnext.data.sources.image_check import in_a_line
+from keras_convnext.data.sources.image_check import message_of
 from keras_convnext.data.sources.index_cache import index_directory
-from keras_convnext.data.sources.requested import Requested
-from keras_convnext.data.sources.shards import place_among
+from keras_convnext.data.sources.recent_images import RecentImages
+from keras_convnext.data.sources.shards import locate
 from keras_convnext.data.sources.tfrecord_index import current_tfrecord_index
 from keras_convnext.data.transforms.decode import Box, decode_rgb_part
 from keras_convnext.errors import DataError, MissingPackage
+from keras_convnext.recipe import Data
 from keras_convnext.text import shortened
 
-LOOKED_AT = 16  # images of a split, before it is used
+CHECKED = 16  # images of a split that are read before it is used
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,14 @@ class TfdsSplit:
     """Labelled images in the records of a prepared data set.
 
     Attributes:
-        name: Of the data set and the split.
-        size: How many images there are.
-        class_names: The classes the network knows.
-        read: Gives a record by its number.
-        features: The image and the label as TensorFlow Datasets describes them, by their names.
-        labels: The number among `class_names` of every class of the data set.
-        apply_orientation: Whether images are turned as their EXIF says.
+        name: Name of the data set and of the split.
+        size: Number of images.
+        class_names: The classes that the network knows.
+        read: Returns the record at an index.
+        features: TensorFlow Datasets' features of the image and the label, by name.
+        labels: The label of each class of the data set, an index into `class_names`.
+        apply_orientation: Whether images are rotated as their EXIF orientation says.
+        recent: The images requested last.
     """
 
     name: str
@@ -47,7 +49,7 @@ class TfdsSplit:
     features: dict = field(repr=False)
     labels: np.ndarray = field(repr=False)
     apply_orientation: bool = True
-    requested: Requested = field(default_factory=Requested, repr=False, compare=False)
+    recent: RecentImages = field(default_factory=RecentImages, repr=False, compare=False)
 
     def example(self, index: tf.Tensor, box: Box | None = None) -> tuple[tf.Tensor, tf.Tensor]:
         record = tf.numpy_function(self._record, [index], tf.string, stateful=False)
@@ -59,26 +61,26 @@ class TfdsSplit:
         return f"image {index} of {self.name}"
 
     def unreadable(self) -> str | None:
-        return self.requested.first_fault(self._fault_of)
+        return self.recent.first_fault(self._fault_of)
 
     def _fault_of(self, index):
         try:
             encoded, label = self._image_and_label(self.read(index))
             decode_rgb_part(encoded, None, apply_orientation=False)
         except tf.errors.OpError as error:
-            return f"{self.name_of(index)} cannot be read: {in_a_line(error)}"
-        except Exception as error:  # whatever the reader of the records raises
+            return f"{self.name_of(index)} cannot be read: {message_of(error)}"
+        except Exception as error:  # the readers of records raise all kinds
             return f"{self.name_of(index)} cannot be read: {error}"
         if label >= 0:
             return None
         return (
-            f"{self.name_of(index)} has no label (-1), as in splits whose predictions are judged "
-            f"elsewhere"
+            f"{self.name_of(index)} has no label (-1), as in test splits whose labels are not "
+            f"published"
         )
 
-    def refuse_unusable(self) -> None:
-        """Raises a `DataError` if an image cannot be read or has no label; some are looked at."""
-        some = np.linspace(0, self.size - 1, min(self.size, LOOKED_AT)).astype(int).tolist()
+    def check(self) -> None:
+        """Raises a `DataError` if one of a few images cannot be read or has no label."""
+        some = np.linspace(0, self.size - 1, min(self.size, CHECKED)).astype(int).tolist()
         fault = next(filter(None, map(self._fault_of, some)), None)
         if fault:
             raise DataError(f"{fault}. Name another split, or prepare the data set again.")
@@ -93,8 +95,27 @@ class TfdsSplit:
         return example[image_key], example[label_key]
 
     def _record(self, index):
-        self.requested.note(int(index))
+        self.recent.record(int(index))
         return self.read(int(index))
+
+
+def tfds_splits(name: str, data: Data) -> tuple[TfdsSplit, TfdsSplit | None]:
+    """Returns the training split of a prepared data set, and the validation split if it has one.
+
+    Args:
+        name: Name of the data set.
+        data: The names of the splits, the data sets' directory, and how images are read.
+
+    Raises:
+        DataError: If the data set is not prepared or does not consist of labelled images.
+    """
+
+    def load(split):
+        turns = data.apply_orientation
+        return tfds_split(name, split, data.path, apply_orientation=turns, for_training=True)
+
+    train = load(data.training_split)
+    return train, None if data.validation_split is None else load(data.validation_split)
 
 
 def tfds_split(
@@ -108,18 +129,18 @@ def tfds_split(
     """Returns a split of a data set that TensorFlow Datasets has prepared; nothing is downloaded.
 
     Args:
-        name: Of the data set, with its configuration and version if need be, such as
+        name: Name of the data set, optionally with configuration and version, such as
             `"imagenet_v2/matched-frequency"`.
-        split: Of the data set, such as `"train"` or `"train[:10%]"`.
-        data_dir: Where the data sets lie. Defaults to TensorFlow Datasets' own place:
+        split: A split of the data set, such as `"train"` or `"train[:10%]"`.
+        data_dir: Directory of the data sets. Defaults to TensorFlow Datasets' own:
             `TFDS_DATA_DIR`, or else `~/tensorflow_datasets`.
-        class_names: The classes the network knows; by default those of the data set.
-        apply_orientation: Whether images are turned as their EXIF says.
-        for_training: Whether a network is to be trained on them, which takes two classes at least.
+        class_names: The classes that the network knows. Defaults to those of the data set.
+        apply_orientation: Whether images are rotated as their EXIF orientation says.
+        for_training: Whether to train on them, which takes at least two classes.
 
     Raises:
-        DataError: If the data set is not there, or holds no labelled images, or there is no such
-            split, or its labels are hidden.
+        DataError: If the data set is not prepared or does not consist of labelled images, if it has
+            no such split, or if the split has no labels.
         MissingPackage: If TensorFlow Datasets is not installed.
     """
     builder = _builder(name, data_dir)
@@ -128,8 +149,8 @@ def tfds_split(
     own_names = tuple(label.int2str(number) for number in range(label.num_classes))
     if for_training and len(own_names) < 2:
         raise DataError(
-            f"The data set {name} has one class, {shortened(own_names)}, and a network needs two "
-            f"at least to tell apart. Choose another one, or another configuration of it."
+            f"The data set {name} has one class, {shortened(own_names)}; training needs at least "
+            f"two. Choose another data set, or another configuration of it."
         )
     names = class_names or own_names
     labels = labels_among(name, own_names, names)
@@ -137,7 +158,7 @@ def tfds_split(
     size = sum(one.take for one in instructions)
     read = _reader(name, builder, instructions)
     found = TfdsSplit(f"{name} {split}", size, names, read, features, labels, apply_orientation)
-    found.refuse_unusable()
+    found.check()
     return found
 
 
@@ -150,20 +171,20 @@ def _tensorflow_datasets():
 
 
 def _builder(name, data_dir):
-    """Finds a data set by its files alone: neither its code nor the network is asked."""
+    """Opens a data set by its files alone, without its code and without the network."""
     tfds = _tensorflow_datasets()
     try:
         return tfds.core.read_only_builder.builder_from_files(name, data_dir=data_dir)
     except tfds.core.registered.DatasetNotFoundError:
         place = data_dir or tfds.core.constants.DATA_DIR
         raise DataError(
-            f"The data set {name} is not prepared in {place}. Prepare it before, with: tfds build "
-            f"{name} --data_dir={place}.{_consent(name, place)} A data set of several "
-            f"configurations is called NAME/CONFIGURATION."
+            f"The data set {name} is not prepared in {place}. Prepare it with: tfds build "
+            f"{name} --data_dir={place}.{_consent(name, place)} For a data set with several "
+            f"configurations, pass NAME/CONFIGURATION."
         ) from None
     except ValueError as error:
         raise DataError(
-            f"{name!r} cannot be the name of a data set: {str(error).splitlines()[0]}"
+            f"{name!r} is not a valid name of a data set: {str(error).splitlines()[0]}"
         ) from None
 
 
@@ -171,14 +192,14 @@ def _consent(name, place):
     if not name.startswith("imagenet2012"):
         return ""
     return (
-        " ImageNet's archives come only with your consent to its terms: download "
-        "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from https://image-net.org yourself "
-        f"and put them into {Path(place) / 'downloads/manual'} first."
+        " ImageNet's archives require your consent to its terms. First download "
+        "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from https://image-net.org and put "
+        f"them into {Path(place) / 'downloads/manual'}."
     )
 
 
 def _image_and_label(name, info):
-    """Returns the features that are the image and the label, by their names and in this order."""
+    """Returns the features of the image and of the label, in this order, by name."""
     features = _tensorflow_datasets().features
     if info.supervised_keys is not None:
         keys = info.supervised_keys
@@ -192,11 +213,11 @@ def _image_and_label(name, info):
     found = {key: info.features[key] for key in keys if isinstance(key, str)}
     if [type(feature) for feature in found.values()] != [features.Image, features.ClassLabel]:
         raise DataError(
-            f"The data set {name} is not one of labelled images: one Image and one ClassLabel are "
-            f"needed, and it has {', '.join(map(_described, info.features.items()))}."
+            f"The data set {name} does not consist of labelled images. It must have one Image and "
+            f"one ClassLabel; it has {', '.join(map(_described, info.features.items()))}."
         )
     if found[keys[0]].np_dtype == np.float32:
-        raise DataError(f"The images of {name} are of float32; uint8 and uint16 can be read.")
+        raise DataError(f"The images of {name} are float32; only uint8 and uint16 can be read.")
     return found
 
 
@@ -206,7 +227,7 @@ def _described(item):
 
 
 def _file_instructions(name, info, split):
-    """Returns which records of which files a split is."""
+    """Returns the files and records that a split consists of."""
     if split is not None:
         try:
             instructions = info.splits[split].file_instructions
@@ -215,8 +236,8 @@ def _file_instructions(name, info, split):
         if instructions:
             return instructions
     raise DataError(
-        f"Of the data set {name} there is no split {split!r}, or nothing in it. Its splits are "
-        f"{', '.join(info.splits)}, and parts of them, such as {next(iter(info.splits))}[:10%]."
+        f"The data set {name} has no split {split!r}, or the split is empty. Its splits are "
+        f"{', '.join(info.splits)}, and slices such as {next(iter(info.splits))}[:10%]."
     )
 
 
@@ -227,7 +248,7 @@ def _reader(name, builder, instructions):
     if format == "tfrecord":
         return _tfrecord_reader(Path(builder.data_path), instructions)
     raise DataError(
-        f"The data set {name} is prepared as {format}, whose records cannot be read by number. "
+        f"The data set {name} is prepared as {format}, whose records cannot be read by index. "
         f"Prepare it as array_record or tfrecord: tfds build {name} --file_format=array_record."
     )
 
@@ -245,8 +266,8 @@ def _tfrecord_reader(data_path, instructions):
     missing = [str(file) for file in files if not file.is_file()]
     if missing:
         raise DataError(
-            f"The data set lacks the files {shortened(missing)}. Prepare it again, on a disk of "
-            f"this machine."
+            f"The data set's files {shortened(missing)} are missing. Prepare it again, on a local "
+            f"disk."
         )
     key = hashlib.sha256("\n".join(file.name for file in files).encode()).hexdigest()[:16]
     with index_directory(data_path) as directory:
@@ -255,13 +276,13 @@ def _tfrecord_reader(data_path, instructions):
     for one, place in zip(instructions, places, strict=True):
         if index.size_of(place) != one.examples_in_shard:
             raise DataError(
-                f"{one.filename} should hold {one.examples_in_shard} records and holds "
+                f"{one.filename} should have {one.examples_in_shard} records and has "
                 f"{index.size_of(place)}. Prepare the data set again."
             )
     ends = list(itertools.accumulate(one.take for one in instructions))
 
     def read(number):
-        part, within = place_among(ends, number)
+        part, within = locate(ends, number)
         return index.read(places[part], instructions[part].skip + within)
 
     return read

@@ -1,7 +1,7 @@
-"""Any record of TFRecord files by its number: where each begins, found out once and mapped.
+"""Random access to the records of TFRecord files, by an index of where each record begins.
 
-A TFRecord file can only be read from its start, so its records would have to be shuffled in a
-buffer. Source of the format: https://www.tensorflow.org/tutorials/load_data/tfrecord.
+Without an index, a TFRecord file can only be read from its start, and its records can only be
+shuffled in a buffer. The format: https://www.tensorflow.org/tutorials/load_data/tfrecord.
 """
 
 import itertools
@@ -16,7 +16,7 @@ from rich.progress import track
 
 from keras_convnext.console import console
 from keras_convnext.data.sources.index_cache import replace_directory
-from keras_convnext.data.sources.shards import numbers_of
+from keras_convnext.data.sources.shards import indices_of
 from keras_convnext.errors import DataError
 
 VERSION = 1
@@ -25,15 +25,15 @@ LENGTH, CHECKSUM = 8, 4  # bytes; a record is its length, a checksum of that, th
 
 
 class TFRecordIndex:
-    """The records of some TFRecord files, by file and number.
+    """The records of TFRecord files, by file and index.
 
     Args:
-        directory: What `current_tfrecord_index` has filled.
+        directory: The directory that `current_tfrecord_index` has written.
         files: The same files.
 
     Raises:
         OSError: If there is no index.
-        ValueError: If it is damaged, another version's, or of other files.
+        ValueError: If the index is damaged, or of another version or other files.
     """
 
     def __init__(self, directory: Path, files: Sequence[Path]) -> None:
@@ -44,16 +44,16 @@ class TFRecordIndex:
         self._ends: list[int] = description["ends"]
         self._spans = np.asarray(np.memmap(directory / "spans", np.int64, "r")).reshape(-1, 2)
         if len(self._spans) != self._ends[-1]:
-            raise ValueError("an index that was cut off")
+            raise ValueError("an incomplete index")
 
     def size_of(self, file: int) -> int:
-        """Returns how many records a file has."""
-        return len(numbers_of(self._ends, file))
+        """Returns the number of records in a file."""
+        return len(indices_of(self._ends, file))
 
     def read(self, file: int, number: int) -> bytes:
         """Returns a record of a file."""
-        start, length = self._spans[numbers_of(self._ends, file)[number]].tolist()
-        # Opened every time: thousands of files may be more than a process can keep open.
+        start, length = self._spans[indices_of(self._ends, file)[number]].tolist()
+        # Opened for every read, since a process cannot keep thousands of files open.
         descriptor = os.open(self._files[file], os.O_RDONLY)
         try:
             return os.pread(descriptor, length, start)
@@ -62,14 +62,14 @@ class TFRecordIndex:
 
 
 def current_tfrecord_index(directory: Path, files: Sequence[Path]) -> TFRecordIndex:
-    """Returns the index of TFRecord files, made anew if one of them has changed.
+    """Returns the index of TFRecord files, rebuilt if one of them has changed.
 
     Args:
-        directory: Where the index is kept; see `index_directory`.
+        directory: The directory of the index; see `index_directory`.
         files: The files, at least one.
 
     Raises:
-        DataError: If a file is not whole, or the index cannot be written.
+        DataError: If a file is incomplete, or the index cannot be written.
     """
     try:
         return TFRecordIndex(directory, files)
@@ -98,7 +98,7 @@ def _write(directory, files):
 
 
 def _spans_of(file):
-    """Returns where the data of every record begins and how long it is, reading lengths only."""
+    """Returns the start and the length of every record's data; only the lengths are read."""
     spans = []
     at, size = 0, file.stat().st_size
     with file.open("rb", buffering=0) as opened:
@@ -108,7 +108,7 @@ def _spans_of(file):
             at += LENGTH + CHECKSUM + length + CHECKSUM
     if at != size:
         raise DataError(
-            f"{file} is cut off or no TFRecord file: its last record should end at byte {at:,}, "
-            f"but the file has {size:,}. Prepare the data set again."
+            f"{file} is incomplete or not a TFRecord file: its last record should end at byte "
+            f"{at:,}, but the file has {size:,} bytes. Prepare the data set again."
         )
     return np.array(spans, np.int64).reshape(-1, 2)

@@ -103,7 +103,7 @@ def test_files_that_were_not_checked_are_when_asked_for(folder, checked):
 
 
 def test_more_files_than_a_chunk_are_checked_all(folder, checked, monkeypatch):
-    monkeypatch.setattr(image_check, "CHUNK", 1)
+    monkeypatch.setattr(image_check, "CHUNK_SIZE", 1)
     assert size_of(folder, checked) == (5, EVERYTHING)
 
 

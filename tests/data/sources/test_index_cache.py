@@ -76,7 +76,7 @@ def test_without_a_place_the_index_is_temporary(images, monkeypatch, tmp_path, c
         monkeypatch.setenv("KERAS_HOME", str(tmp_path / "file/home"))
     with caplog.at_level(logging.WARNING):
         split = image_folder(images)
-    assert "will be made again next time. KERAS_HOME can name another place" in caplog.text
+    assert "will be rebuilt next time. Set KERAS_HOME to another directory" in caplog.text
     assert [split.name_of(n) for n in range(2)] == [
         str(images / "cat/1.png"),
         str(images / "dog/1.png"),
@@ -90,10 +90,10 @@ def raising(error):
     return fail
 
 
-def test_a_full_disk_is_told_in_a_sentence_and_costs_nothing(tmp_path):
+def test_a_full_disk_is_one_error_and_costs_nothing(tmp_path):
     replace_directory(tmp_path / "index", lambda fresh: (fresh / "names").write_text("before"))
     full = raising(OSError(errno.ENOSPC, "No space left on device"))
-    with pytest.raises(DataError, match=r"written to .*: No space left on device\. Make room"):
+    with pytest.raises(DataError, match=r"written to .*: No space left on device\. Free some space"):
         replace_directory(tmp_path / "index", full)
     assert (tmp_path / "index/names").read_text() == "before"
     assert [path.name for path in tmp_path.iterdir()] == ["index"]

@@ -3,7 +3,9 @@ import pytest
 import tensorflow as tf
 from sklearn.datasets import load_digits
 
-from keras_convnext.data.sources.load import ArraySplit, digits, load_splits
+from keras_convnext.data.sources.digits import digits
+from keras_convnext.data.sources.load import load_splits
+from keras_convnext.data.sources.split import ArraySplit
 from keras_convnext.errors import MissingPackage
 from keras_convnext.recipe import Data
 
