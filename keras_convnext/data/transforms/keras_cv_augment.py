@@ -1,8 +1,14 @@
-"""RandAugment, Mixup and CutMix, as KerasCV does them.
+"""The policy `keras_cv`: KerasCV's RandAugment, Mixup and CutMix.
 
-KerasCV's layers run inside tf.data on every backend, but draw from TensorFlow's stateful generators
-and take Keras's dtype policy. Both are fixed here: with `seed_draws` before the pipeline is built,
-and with maps that are not parallel, a pipeline built again repeats its draws.
+KerasCV's layers run inside tf.data on every backend. They draw from TensorFlow's stateful random
+generators and follow Keras's dtype policy. Here the generators are seeded by `seed_draws` and the
+layers compute in float32. A pipeline that is rebuilt repeats its draws if `seed_draws` is called
+before and the functions are not mapped in parallel.
+
+What it costs beside the policy `paper`: maps that are not parallel, the recomputation of earlier
+batches when a run resumes, and operations that differ from those the paper's networks were trained
+with. KerasCV blends without rounding to 8 bits, resamples bilinearly, and has no inverting,
+posterizing, sharpening or rotating.
 """
 
 import contextlib
@@ -15,13 +21,12 @@ from keras_convnext.errors import MissingPackage
 from keras_convnext.recipe import Augment, RandAugment
 
 VALUE_RANGE = (0, 255)
-# KerasCV's standard policy lists six operations on the values first, then two shears and two
-# translations.
+# KerasCV's standard policy lists six colour operations, then two shears and two translations.
 COLOUR_OPERATIONS = 6
 
 
 def seed_draws(seed: int) -> None:
-    """Fixes what KerasCV's layers draw, in the layers and pipelines built from now on."""
+    """Seeds the draws of KerasCV's layers and pipelines that are built afterwards."""
     tf.random.set_seed(seed)
     tf.random.set_global_generator(tf.random.Generator.from_seed(seed))
 
@@ -30,12 +35,15 @@ def image_augmenter(settings: RandAugment, seed: int) -> Callable[[tf.Tensor], t
     """Returns a function that augments one image.
 
     Args:
-        settings: How many operations, and how strong.
-        seed: Seed of the layer's own generators.
+        settings: The section `augment.rand_augment` of a recipe.
+        seed: Seed of the layer's generators.
 
     Returns:
-        A function from and to `float32` of shape `(height, width, 3)`, values from 0 to 255. It
-        must not be mapped in parallel, or its draws do not repeat.
+        A function from an image, `float32` of shape `(height, width, 3)` with values from 0 to 255,
+        to an image of the same shape. If it is mapped in parallel, its draws are not reproducible.
+
+    Raises:
+        MissingPackage: If KerasCV is not installed.
     """
     with _float32_layers():
         layers = _keras_cv().layers
@@ -60,22 +68,25 @@ def image_augmenter(settings: RandAugment, seed: int) -> Callable[[tf.Tensor], t
 def batch_mixer(
     settings: Augment, seed: int
 ) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] | None:
-    """Returns a function that mixes the images of a batch, and their labels likewise.
+    """Returns a function that mixes the images of a batch and their labels.
 
     Args:
-        settings: The strengths of Mixup and CutMix and how often either is taken.
-        seed: Seed of the layers' own generators.
+        settings: The section `augment` of a recipe.
+        seed: Seed of the layers' generators.
 
     Returns:
         A function from and to images `(batch, height, width, 3)` and one-hot labels
-        `(batch, classes)`, both `float32`, not to be mapped in parallel; or `None` if the settings
-        turn both off.
+        `(batch, classes)`, both `float32`; or `None` if both Mixup and CutMix are off. If it is
+        mapped in parallel, its draws are not reproducible.
+
+    Raises:
+        MissingPackage: If KerasCV is not installed.
     """
-    cutmix_share = _cutmix_share(settings)
-    if cutmix_share is None or settings.mix_probability == 0:
+    cutmix_probability = _cutmix_probability(settings)
+    if cutmix_probability is None or settings.mix_probability == 0:
         return None
     with _float32_layers():
-        # A layer whose alpha is 0 is never called, but must not be built with it.
+        # A layer whose alpha is 0 is never called, but it cannot be constructed with 0.
         mixup = _keras_cv().layers.MixUp(settings.mixup_alpha or 1.0, seed=seed)
         cutmix = _keras_cv().layers.CutMix(settings.cutmix_alpha or 1.0, seed=seed)
 
@@ -84,7 +95,9 @@ def batch_mixer(
         draws = tf.random.uniform((2,), seed=seed)
         mixed = tf.cond(
             draws[0] < settings.mix_probability,
-            lambda: tf.cond(draws[1] < cutmix_share, lambda: cutmix(batch), lambda: mixup(batch)),
+            lambda: tf.cond(
+                draws[1] < cutmix_probability, lambda: cutmix(batch), lambda: mixup(batch)
+            ),
             lambda: batch,
         )
         return (
@@ -95,8 +108,8 @@ def batch_mixer(
     return mix
 
 
-def _cutmix_share(settings: Augment) -> float | None:
-    """Share of CutMix among the mixed batches; `None` if neither of the two is on."""
+def _cutmix_probability(settings: Augment) -> float | None:
+    """Returns the probability that a mixed batch is mixed by CutMix; `None` if both are off."""
     if settings.mixup_alpha and settings.cutmix_alpha:
         return settings.switch_probability
     if settings.cutmix_alpha:
@@ -114,7 +127,7 @@ def _keras_cv():
 
 @contextlib.contextmanager
 def _float32_layers():
-    """Layers built within compute in float32, whatever the policy of the network is."""
+    """Within, layers are built with the dtype policy float32, whatever the network's policy."""
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:

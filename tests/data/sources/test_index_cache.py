@@ -93,7 +93,9 @@ def raising(error):
 def test_a_full_disk_is_one_error_and_costs_nothing(tmp_path):
     replace_directory(tmp_path / "index", lambda fresh: (fresh / "names").write_text("before"))
     full = raising(OSError(errno.ENOSPC, "No space left on device"))
-    with pytest.raises(DataError, match=r"written to .*: No space left on device\. Free some space"):
+    with pytest.raises(
+        DataError, match=r"written to .*: No space left on device\. Free some space"
+    ):
         replace_directory(tmp_path / "index", full)
     assert (tmp_path / "index/names").read_text() == "before"
     assert [path.name for path in tmp_path.iterdir()] == ["index"]

@@ -324,7 +324,9 @@ def test_a_file_cut_off_is_named(own_photos):
     builder, data_dir = own_photos
     file = files_of(builder, "train")[2]
     file.write_bytes(file.read_bytes()[:-5])
-    with pytest.raises(DataError, match=f"{file.name} is incomplete or not a TFRecord file: .* end at"):
+    with pytest.raises(
+        DataError, match=f"{file.name} is incomplete or not a TFRecord file: .* end at"
+    ):
         tfds_split("photos", "train", data_dir)
 
 
