@@ -1,10 +1,10 @@
-"""Affine maps of an image that give what Pillow's `transform` gives, in TensorFlow.
+"""Affine transforms of an image in TensorFlow, with Pillow's results.
 
-Every pixel of the result is fetched from a point between pixels, and the value there follows from
-the pixels about it. What takes TensorFlow's time is the number of pieces fetched and not their
-size, so the four pixels of a row that a point needs are fetched in one piece. Computed in `float32`
-where Pillow has `float64`, values differ by 1 where that moves them across a whole number. Source:
-Pillow's `Geometry.c`.
+Every pixel of the result is interpolated at a point between pixels of the image. TensorFlow's time
+for `tf.gather` depends on the number of slices and not on their size. The four pixels of a row that
+a point needs are therefore gathered as one slice. Pillow computes in `float64`, this code in
+`float32`; values differ by 1 where the difference crosses a whole number. Source: Pillow's
+`Geometry.c`.
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-# How a value follows from the four pixels at -1, 0, 1 and 2 if its point is at r, from 0 to 1. The
-# columns are the pixels, the rows what 1, r, r**2 and r**3 are multiplied by in their weights.
+# Interpolation at r, from 0 to 1, of the four pixels at -1, 0, 1 and 2. A column holds the
+# coefficients of 1, r, r**2 and r**3 in the weight of its pixel.
 BICUBIC = np.array([[0, 1, 0, 0], [-1, 0, 1, 0], [2, -2, 1, -1], [-1, 1, -1, 1]], np.float32)
 BILINEAR = np.array([[0, 1, 0, 0], [0, -1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]], np.float32)
 TAPS = 4
-# The taps of a point within the image lie up to so many pixels outside.
+# The taps of a point in the image are at most this many pixels outside of the image.
 MARGIN = 2
-# Values that should be whole, as in even surfaces, must not lose 1 for an error of rounding when
-# their fractions are cut off.
+# Added before truncation, so that rounding errors do not take a whole number, as in a surface of
+# one colour, to the one below it.
 ROUNDING = 2**-12
 
 
@@ -32,17 +32,17 @@ def affine(
     kernel: np.ndarray,
     fill: Sequence[int],
 ) -> tf.Tensor:
-    """Fetches every pixel from where an affine map says.
+    """Applies an affine transform, which maps points of the result to points of the image.
 
     Args:
         image: `uint8` of shape `(height, width, 3)`.
-        x_row: Factors of x and y and the addend that give where to fetch from, horizontally.
-        y_row: The same vertically; `None` if pixels stay in their row.
-        kernel: `BICUBIC` or `BILINEAR`.
-        fill: The colour of what is fetched from outside the image.
+        x_row: The coefficients a, b and c of the horizontal coordinate a * x + b * y + c.
+        y_row: Those of the vertical coordinate; `None` if pixels stay in their row.
+        kernel: The interpolation, `BICUBIC` or `BILINEAR`.
+        fill: Colour of points outside of the image.
 
     Returns:
-        The like of `image`.
+        The transformed image, of the same type and shape.
     """
     height, width = tf.unstack(tf.shape(image)[:2])
     y = (tf.range(tf.cast(height, tf.float64), dtype=tf.float64) + 0.5)[:, None]
@@ -51,8 +51,8 @@ def affine(
     from_y = y if y_row is None else y_row[0] * x + (y_row[1] * y + y_row[2])
     is_inside = (from_x >= 0) & (from_x < tf.cast(width, tf.float64))
     is_inside &= (from_y >= 0) & (from_y < tf.cast(height, tf.float64))
-    left, x_rest = _whole_and_rest(from_x - 0.5)
-    top, y_rest = _whole_and_rest(from_y - 0.5)
+    left, x_rest = _split_fraction(from_x - 0.5)
+    top, y_rest = _split_fraction(from_y - 0.5)
 
     padded, row = _pad(image, fill)
     windows = _windows(padded)
@@ -76,15 +76,16 @@ def affine(
     return tf.ensure_shape(tf.reshape(values, tf.shape(image)), image.shape)
 
 
-def _whole_and_rest(coordinates):
+def _split_fraction(coordinates):
     whole = tf.floor(coordinates)
     return tf.cast(whole, tf.int32), tf.cast(coordinates - whole, tf.float32)
 
 
 def _pad(image, fill):
-    """Repeats the edges by the margin and puts rows of the fill below, one for each tap.
+    """Extends the edges by the margin and appends a row of the fill colour for each tap.
 
-    Returns all values one after the other, and how many pixels make a row, a multiple of the taps.
+    Returns:
+        The values in one axis; and the number of pixels in a row, a multiple of the taps.
     """
     image = tf.concat([image[:1]] * MARGIN + [image] + [image[-1:]] * MARGIN, axis=0)
     image = tf.concat([image[:, :1]] * MARGIN + [image] + [image[:, -1:]] * MARGIN, axis=1)
@@ -96,29 +97,29 @@ def _pad(image, fill):
 
 
 class _Windows(NamedTuple):
-    """All runs of four pixels: first those from a multiple of four on, then those from one more.
+    """All windows of four pixels, grouped by the index of the first pixel modulo four.
 
     Attributes:
         table: `uint8` of shape `(windows, 12)`.
-        of_each: How many there are of each of the four kinds.
+        group_size: Number of windows in each of the four groups.
     """
 
     table: tf.Tensor
-    of_each: tf.Tensor
+    group_size: tf.Tensor
 
     def at(self, pixels):
-        """Returns the windows that begin at pixels, given by their numbers: `float32`."""
-        kind = tf.bitwise.bitwise_and(pixels, TAPS - 1)
-        places = kind * self.of_each + tf.bitwise.right_shift(pixels, 2)
-        return tf.cast(tf.gather(self.table, places), tf.float32)
+        """Returns the windows that begin at the given pixels, in `float32`."""
+        group = tf.bitwise.bitwise_and(pixels, TAPS - 1)
+        indices = group * self.group_size + tf.bitwise.right_shift(pixels, 2)
+        return tf.cast(tf.gather(self.table, indices), tf.float32)
 
 
 def _windows(values):
-    """Returns the windows of an image given as one row of values; those of a kind lie in line."""
+    """Returns the windows of an image, whose values are given in one axis."""
     length = 3 * TAPS
-    of_each = tf.size(values) // length - 1
-    kinds = [values[3 * kind : 3 * kind + length * of_each] for kind in range(TAPS)]
-    return _Windows(tf.reshape(tf.concat(kinds, axis=0), (-1, length)), of_each)
+    group_size = tf.size(values) // length - 1
+    groups = [values[3 * start : 3 * start + length * group_size] for start in range(TAPS)]
+    return _Windows(tf.reshape(tf.concat(groups, axis=0), (-1, length)), group_size)
 
 
 def _powers(rest):
@@ -129,5 +130,5 @@ def _powers(rest):
 
 
 def _weights(powers, kernel):
-    """Returns the weights of every pixel, in as many columns as the kernel."""
+    """Returns the weights of every pixel, `(pixels, columns of the kernel)`."""
     return tf.matmul(powers, kernel, transpose_a=True)

@@ -1,4 +1,4 @@
-"""Image files to RGB pixels, inside a TensorFlow graph: for tf.data and for served models."""
+"""Decodes image files to RGB, inside a TensorFlow graph: for tf.data and for served models."""
 
 import functools
 
@@ -16,23 +16,23 @@ FORMATS = "JPEG, PNG, BMP, WebP and GIF"
 
 
 def decode_rgb(encoded: tf.Tensor, apply_orientation: bool = True) -> tf.Tensor:
-    """Decodes one image file to what Pillow's `convert("RGB")` gives.
+    """Decodes an image file as Pillow's `convert("RGB")` does.
 
     Greyscale becomes three equal channels, CMYK is converted, transparency is dropped, 16 bits are
-    cut to their upper 8, and of an animation the first frame is taken. Two things differ: what is
-    transparent in a GIF takes another colour, and BMP files of 1 or 4 bits per pixel or with
+    reduced to the upper 8, and the first frame of an animation is taken. Two things differ:
+    transparent pixels of a GIF have another colour, and BMP files of 1 or 4 bits per pixel or with
     run-length encoding are refused.
 
     Args:
         encoded: Scalar string tensor, the file's bytes.
-        apply_orientation: Whether the image is turned as its EXIF says, which is what Pillow's
-            `ImageOps.exif_transpose` does; see `keras_convnext.data.transforms.orientation`.
+        apply_orientation: Whether the image is rotated as its EXIF orientation says, as by Pillow's
+            `ImageOps.exif_transpose`; see `keras_convnext.data.transforms.orientation`.
 
     Returns:
         `uint8` tensor of shape `(height, width, 3)`.
 
     Raises:
-        tf.errors.InvalidArgumentError: If the bytes are no image of a known format.
+        tf.errors.InvalidArgumentError: If the bytes are not an image in a known format.
     """
     return decode_rgb_part(encoded, None, apply_orientation)
 
@@ -50,26 +50,26 @@ def _decode(encoded, header):
     return tf.ensure_shape(image, (None, None, 3))
 
 
-@tf.autograph.experimental.do_not_convert  # there is nothing to convert, and looking takes seconds
+@tf.autograph.experimental.do_not_convert  # it would search for seconds and find nothing
 def decode_rgb_part(
     encoded: tf.Tensor, box: Box | None, apply_orientation: bool = True
 ) -> tf.Tensor:
-    """Decodes a part of an image file, to the same bits as `decode_rgb` followed by slicing.
+    """Decodes a part of an image file; the result is the same as slicing that of `decode_rgb`.
 
-    Of a JPEG only the part is transformed, which takes less time; other formats are decoded whole.
+    For a JPEG only the part is transformed, which is faster. Other formats are decoded whole.
 
     Args:
         encoded: Scalar string tensor, the file's bytes.
-        box: Which part, a function of the image's height and width; `None` for all of it.
-        apply_orientation: Whether the image is turned as its EXIF says, before the box is asked
-            for.
+        box: The part, as a function of the image's height and width; `None` for the whole image.
+        apply_orientation: Whether the image is rotated as its EXIF orientation says, before the box
+            is evaluated.
 
     Returns:
         `uint8` tensor of shape `(part's height, part's width, 3)`.
 
     Raises:
-        tf.errors.InvalidArgumentError: If the bytes are no image of a known format. A JPEG's fault
-            outside of the part may go unnoticed.
+        tf.errors.InvalidArgumentError: If the bytes are not an image in a known format. Damage to a
+            JPEG outside of the part may go unnoticed.
     """
     if apply_orientation and box is None and tf.executing_eagerly():
         return _decode_traced_once()(encoded)
@@ -80,7 +80,7 @@ def decode_rgb_part(
 
     if not apply_orientation:
         return decode(box)
-    # Not inlined, so that what it consists of takes no time where it is not run.
+    # Not inlined, so that its operations cost no time when the branch is not taken.
     turned = tf.function(
         lambda: _turned(encoded, decode, box),
         autograph=False,
@@ -92,7 +92,7 @@ def decode_rgb_part(
 
 @functools.cache
 def _decode_traced_once():
-    """Returns `decode_rgb` as a graph; called outside of one it would be traced for each image."""
+    """Returns `decode_rgb` as a graph, since eagerly its branches would be traced on every call."""
     return tf.function(decode_rgb, input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
 
 
@@ -113,16 +113,16 @@ def _decode_part(encoded, header, box):
 
 
 def part_of(image: tf.Tensor, box: Box) -> tf.Tensor:
-    """Cuts a part out of a decoded image."""
+    """Slices a box out of a decoded image."""
     shape = tf.shape(image)
     top, left, height, width = tf.unstack(box(shape[0], shape[1]))
     return image[top : top + height, left : left + width]
 
 
-# The faster inverse DCT, TensorFlow's default, is up to 4 of 255 away from Pillow's.
+# TensorFlow's default, a faster inverse DCT, differs from Pillow's by up to 4 of 255.
 _DCT_METHOD = "INTEGER_ACCURATE"
-# Halved colour is interpolated from neighbours, which a part lacks at its left and right edge; and
-# in parts of up to four columns it is not interpolated at all. Rows have their neighbours.
+# Subsampled colour is interpolated from neighbouring columns, which a part lacks at its left and
+# right edges. In parts of up to four columns it is not interpolated at all. Rows are not affected.
 _MARGIN = 2
 
 
@@ -142,13 +142,13 @@ def _decode_jpeg_part(encoded, box):
 
 # BMP: https://learn.microsoft.com/windows/win32/gdi/bitmap-storage.
 _PIXELS_AT_FIELD = 10
-_SECOND_HEADER = 14  # starts with its own size
+_SECOND_HEADER = 14  # begins with its own size
 _BITS_PER_PIXEL_FIELD = 28
 _COMPRESSION_FIELD = 30
 
 
 def _is_palette_bmp(header):
-    """Whether the file is a BMP of 8 bits per pixel: TensorFlow would take indices for greys."""
+    """Returns whether the file is a BMP of 8 bits per pixel, whose palette TensorFlow ignores."""
     return _has(header, 0, b"BM") & (_integer(header, _BITS_PER_PIXEL_FIELD, size=2) == 8)
 
 
@@ -169,14 +169,17 @@ def _decode_palette_bmp(encoded, header):
 # WebP: https://developers.google.com/speed/webp/docs/riff_container.
 _CHUNK_FIELD = 12
 _FLAGS_FIELD = 20  # of VP8X
-_ALPHA_FIELDS = {b"VP8X": _FLAGS_FIELD, b"VP8L": 24}  # the byte that tells, by the first chunk
+_ALPHA_FIELDS = {
+    b"VP8X": _FLAGS_FIELD,
+    b"VP8L": 24,
+}  # the byte with the alpha bit, by the first chunk
 _ALPHA_BIT, _ANIMATION_BIT = 0x10, 0x02
 
 
 def _is_transparent_webp(header):
-    """Whether the file is a WebP with transparency: TensorFlow refuses to read three channels.
+    """Returns whether the file is a WebP with transparency, of which TensorFlow needs 4 channels.
 
-    The file is asked rather than TensorFlow, whose channels=0 corrupts memory on some animations.
+    The file's header is read, since TensorFlow's channels=0 corrupts memory on some animations.
     """
     transparent = tf.constant(False)
     for chunk, field in _ALPHA_FIELDS.items():
@@ -189,9 +192,9 @@ def _decode_transparent_webp(encoded):
 
 
 def _is_opaque_animation(header):
-    """Whether the file is an animated WebP without transparency.
+    """Returns whether the file is an animated WebP without transparency.
 
-    TensorFlow refuses it: animations must have four channels, and this file has three.
+    TensorFlow refuses it, since it reads animations with four channels only.
     """
     is_animated = _has_bit(header[_FLAGS_FIELD], _ANIMATION_BIT)
     is_opaque = ~_has_bit(header[_FLAGS_FIELD], _ALPHA_BIT)
@@ -199,7 +202,7 @@ def _is_opaque_animation(header):
 
 
 def _decode_opaque_animation(encoded, header):
-    """Tells TensorFlow that the animation is transparent, of which its pixels know nothing."""
+    """Decodes the file with the transparency bit set, which does not change its pixels."""
     flags = tf.gather([bytes([value]) for value in range(256)], header[_FLAGS_FIELD] + _ALPHA_BIT)
     before = tf.strings.substr(encoded, 0, _FLAGS_FIELD)
     after = tf.strings.substr(encoded, _FLAGS_FIELD + 1, tf.strings.length(encoded))
@@ -218,7 +221,7 @@ _HEADER_SIZE = 34
 
 
 def _header(encoded):
-    """Returns the file's first bytes as integers, with zeros where it is shorter."""
+    """Returns the file's first bytes as integers, padded with zeros."""
     padded = tf.strings.join([tf.strings.substr(encoded, 0, _HEADER_SIZE), b"\0" * _HEADER_SIZE])
     first = tf.strings.substr(padded, 0, _HEADER_SIZE)
     return tf.cast(tf.io.decode_raw(first, tf.uint8), tf.int32)

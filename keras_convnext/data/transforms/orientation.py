@@ -1,12 +1,13 @@
-"""How an image file says it is to be turned, read and applied inside a TensorFlow graph.
+"""Reads the EXIF orientation of an image file and applies it, inside a TensorFlow graph.
 
-Cameras store pixels as the sensor lies and note in EXIF, which is a small TIFF file, how to turn
-them. The result is that of Pillow's `ImageOps.exif_transpose`. Plain operations do it, so that a
-served model needs nothing else. What cannot be read means upright, and is never an error.
+Cameras store pixels in the order of the sensor, and record in EXIF, a small TIFF file, how to
+rotate them. The result is that of Pillow's `ImageOps.exif_transpose`. Only plain TensorFlow
+operations are used, so that a served model can contain them. An orientation that cannot be read is
+taken as upright and is never an error.
 
-JPEG keeps it in a segment before the tables that the pixels are coded with, PNG in a chunk before
-the pixels, and WebP in any chunk. Pillow looks in more places, which are not read here: XMP,
-segments between a JPEG's tables, and chunks of a PNG that come after the pixels or are text.
+EXIF is read from a JPEG's segments before its coding tables, from a PNG's chunks before its pixels,
+and from any chunk of a WebP. Not read are other places where Pillow looks: XMP, segments between a
+JPEG's tables, and chunks of a PNG that come after its pixels or are text.
 
 Sources: CIPA DC-008 (EXIF), TIFF 6.0, and the specifications of JPEG, PNG and WebP.
 """
@@ -15,33 +16,33 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-# From an image's height and width to a part of it: top, left, height and width, `int32`.
+# A function from an image's height and width to a box in it: top, left, height and width, `int32`.
 Box = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 UPRIGHT = 1
-# The numbers of EXIF: from 5 on rows and columns are exchanged, before the image is mirrored.
-FIRST_EXCHANGED = 5
+# EXIF's numbers. From 5 on, the image is transposed before it is mirrored.
+FIRST_TRANSPOSED = 5
 MIRRORED_LEFT_TO_RIGHT = (2, 3, 6, 7)
 MIRRORED_TOP_TO_BOTTOM = (3, 4, 7, 8)
-MOST_PARTS = 1024  # of a file that are looked at; JPEG's colour profiles come in up to 255
+MAX_PARTS = 1024  # segments or chunks that are searched; a JPEG's colour profile has up to 255
 
 
 def may_be_turned(header: tf.Tensor) -> tf.Tensor:
-    """Whether a file has to be looked into, which takes longer: it may have EXIF.
+    """Returns whether a file may have EXIF, so that it must be searched, which takes longer.
 
     Args:
         header: The file's first 22 bytes at least, as integers.
     """
     kind = header[0]
     first, second = tf.gather(_MAY_HOLD_EXIF, header[3]), tf.gather(_MAY_HOLD_EXIF, header[21])
-    # Most files that have none begin with a JFIF segment of 16 bytes.
+    # Most files without EXIF begin with a JFIF segment of 16 bytes.
     is_jfif = tf.reduce_all(header[2:6] == list(b"\xff\xe0\0\x10"))
     in_jpeg = (kind == 0xFF) & first & (second | ~is_jfif)
     return in_jpeg | (kind == b"\x89PNG"[0]) | (kind == b"RIFF"[0])
 
 
 def orientation_of(encoded: tf.Tensor) -> tf.Tensor:
-    """Returns how an image file is to be turned, from 1 (not at all) to 8, as EXIF numbers it.
+    """Returns the EXIF orientation of an image file, from 1 (upright) to 8.
 
     Args:
         encoded: Scalar string tensor, the file's bytes.
@@ -66,13 +67,13 @@ def orientation_of(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def oriented(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Turns an image of shape `(height, width, 3)` as `orientation_of` says."""
+    """Applies an orientation to an image of shape `(height, width, 3)`."""
     return tf.cond(orientation == UPRIGHT, lambda: image, lambda: _turned(image, orientation))
 
 
 def _turned(image, orientation):
-    exchanged = orientation >= FIRST_EXCHANGED
-    image = tf.cond(exchanged, lambda: _exchange(image), lambda: image)
+    transposed = orientation >= FIRST_TRANSPOSED
+    image = tf.cond(transposed, lambda: _transpose(image), lambda: image)
     image = tf.cond(
         _is_one_of(orientation, MIRRORED_LEFT_TO_RIGHT),
         lambda: tf.reverse(image, [1]),
@@ -85,28 +86,28 @@ def _turned(image, orientation):
     )
 
 
-def _exchange(image):
-    # A pixel is moved as one number of float32, which 63 as its last byte makes a normal one:
-    # TensorFlow complains of transposing others on processors without AVX-512.
+def _transpose(image):
+    # A pixel is moved as one float32, which is a normal number with 63 as its last byte. TensorFlow
+    # warns when it transposes other types on processors without AVX-512.
     padded = tf.pad(image, ((0, 0), (0, 0), (0, 1)), constant_values=63)
     pixels = tf.transpose(tf.bitcast(padded, tf.float32))
     return tf.bitcast(pixels, tf.uint8)[..., :3]
 
 
 def box_as_stored(box: Box, orientation: tf.Tensor) -> Box:
-    """Returns where a part of the turned image lies in the image as it is stored."""
+    """Converts a box in the oriented image to the box in the stored image."""
 
     def stored(height, width):
-        exchanged = orientation >= FIRST_EXCHANGED
-        turned_height = tf.where(exchanged, width, height)
-        turned_width = tf.where(exchanged, height, width)
+        transposed = orientation >= FIRST_TRANSPOSED
+        turned_height = tf.where(transposed, width, height)
+        turned_width = tf.where(transposed, height, width)
         top, left, rows, columns = tf.unstack(box(turned_height, turned_width))
         from_right = _is_one_of(orientation, MIRRORED_LEFT_TO_RIGHT)
         from_bottom = _is_one_of(orientation, MIRRORED_TOP_TO_BOTTOM)
         left = tf.where(from_right, turned_width - left - columns, left)
         top = tf.where(from_bottom, turned_height - top - rows, top)
         as_turned = tf.stack([top, left, rows, columns])
-        return tf.where(exchanged, tf.gather(as_turned, [1, 0, 3, 2]), as_turned)
+        return tf.where(transposed, tf.gather(as_turned, [1, 0, 3, 2]), as_turned)
 
     return stored
 
@@ -115,16 +116,16 @@ def _is_one_of(orientation, numbers):
     return tf.reduce_any(orientation == tf.constant(numbers))
 
 
-# Where the bytes of EXIF are in a file: their start and length, `int64`; the latter 0 if nowhere.
+# The functions below return the start and the length of EXIF in a file, `int64`; length 0 for none.
 
 
 def _nowhere():
     return tf.constant(0, tf.int64), tf.constant(0, tf.int64)
 
 
-EXIF_SEGMENT = b"\xff\xe1", b"Exif\0\0"  # its marker, and after its length what tells it from XMP
+EXIF_SEGMENT = b"\xff\xe1", b"Exif\0\0"  # its marker; and, after the length, its name, unlike XMP's
 FILL = 0xFF
-# By the second byte of a JPEG's marker, whether EXIF may be in its segment or still come after it.
+# By the second byte of a JPEG's marker: whether EXIF may be in this segment or in a later one.
 _MAY_HOLD_EXIF = [0xE0 <= byte <= 0xEF or byte in (0xFE, FILL) for byte in range(256)]
 
 
@@ -137,7 +138,7 @@ def _exif_of_jpeg(encoded):
         expected = [*_sixteen_bits(marker), *_sixteen_bits(name)]
         return tf.reduce_all(tf.gather(words, [0, 2, 3, 4]) == expected)
 
-    def goes_on(position, words):
+    def searching(position, words):
         is_marker = words[0] >= 0xFF00
         return is_marker & tf.gather(_MAY_HOLD_EXIF, words[0] % 256) & ~is_exif(words)
 
@@ -146,7 +147,7 @@ def _exif_of_jpeg(encoded):
         after = position + tf.cast(size, tf.int64)
         return after, words_at(after)
 
-    position, words = _walk(goes_on, step, tf.constant(2, tf.int64), words_at)
+    position, words = _walk(searching, step, tf.constant(2, tf.int64), words_at)
     length = tf.where(is_exif(words), words[1] - 2, 0)
     return position + 4, tf.cast(length, tf.int64)
 
@@ -155,7 +156,7 @@ def _exif_of_png(encoded):
     def words_at(position):  # length and type
         return _words(encoded, position, tf.int32, 2)
 
-    def goes_on(position, words):
+    def searching(position, words):
         ends = [_signed(b"eXIf"), _signed(b"IDAT"), _signed(b"IEND"), 0]
         return ~_is_one_of(words[1], ends) & (words[0] >= 0)
 
@@ -163,7 +164,7 @@ def _exif_of_png(encoded):
         after = position + 12 + tf.cast(words[0], tf.int64)
         return after, words_at(after)
 
-    position, words = _walk(goes_on, step, tf.constant(8, tf.int64), words_at)
+    position, words = _walk(searching, step, tf.constant(8, tf.int64), words_at)
     return position + 8, _length_if(words[1] == _signed(b"eXIf"), words[0])
 
 
@@ -171,7 +172,7 @@ def _exif_of_webp(encoded):
     def words_at(position):  # type and length
         return _words(encoded, position, tf.int32, 2, little_endian=True)
 
-    def goes_on(position, words):
+    def searching(position, words):
         ends = [_signed(b"EXIF", "little"), 0]
         return ~_is_one_of(words[0], ends) & (words[1] >= 0)
 
@@ -179,12 +180,12 @@ def _exif_of_webp(encoded):
         after = position + 8 + tf.cast(words[1] + words[1] % 2, tf.int64)
         return after, words_at(after)
 
-    position, words = _walk(goes_on, step, tf.constant(12, tf.int64), words_at)
+    position, words = _walk(searching, step, tf.constant(12, tf.int64), words_at)
     return position + 8, _length_if(words[0] == _signed(b"EXIF", "little"), words[1])
 
 
-def _walk(goes_on, step, start, words_at):
-    return tf.while_loop(goes_on, step, (start, words_at(start)), maximum_iterations=MOST_PARTS)
+def _walk(searching, step, start, words_at):
+    return tf.while_loop(searching, step, (start, words_at(start)), maximum_iterations=MAX_PARTS)
 
 
 def _length_if(found, length):
@@ -192,12 +193,12 @@ def _length_if(found, length):
 
 
 ORIENTATION_TAG = 0x0112
-# How many bytes a whole number takes, by TIFF's numbers for types.
+# Number of bytes of an integer, by TIFF's numbers for types.
 SIZES = {3: 2, 4: 4, 6: 1, 8: 2, 9: 4}
 
 
 def _orientation_in(encoded, start, length):
-    """Looks the orientation up in the first directory of EXIF."""
+    """Reads the orientation from the first directory of EXIF."""
     tiff = _part(encoded, start, length)
     tiff = tf.cond(_part(tiff, 0, 6) == b"Exif\0\0", lambda: _part(tiff, 6, length), lambda: tiff)
     header = _bytes(tiff, 0, 8)
@@ -219,7 +220,7 @@ def _orientation_in(encoded, start, length):
         tf.cast(tf.io.decode_raw(_part(tiff, directory + 2, 12 * count), tf.uint8), tf.int64),
         (-1, 12),
     )
-    # One more entry, which says nothing, for when there is none.
+    # An empty entry first, in case there is none.
     entries = tf.concat([tf.zeros((1, 12), tf.int64), entries], axis=0)
     sizes = _sizes_of(number(entries[:, 2:4]))
     found = (number(entries[:, :2]) == ORIENTATION_TAG) & (sizes > 0)
@@ -238,7 +239,7 @@ def _sizes_of(types):
 
 
 def _part(text, start, length):
-    """Returns bytes of a string, as many of them as there are."""
+    """Returns a slice of a string, shorter if the string ends before."""
     start = tf.minimum(tf.cast(start, tf.int64), _length_of(text))
     return tf.strings.substr(text, start, tf.cast(length, tf.int64))
 
@@ -248,13 +249,13 @@ def _length_of(text):
 
 
 def _bytes(text, start, count):
-    """Returns bytes as `int64`, with zeros behind the end."""
+    """Returns bytes as `int64`, with zeros after the end."""
     part = tf.io.decode_raw(_part(text, start, count), tf.uint8, fixed_length=count)
     return tf.cast(part, tf.int64)
 
 
 def _words(text, start, dtype, count, little_endian=False):
-    """Returns numbers of 16 or 32 bits as `int32`, with zeros behind the end."""
+    """Returns numbers of 16 or 32 bits as `int32`, with zeros after the end."""
     size = count * dtype.size
     words = tf.io.decode_raw(
         _part(text, start, size), dtype, little_endian=little_endian, fixed_length=size

@@ -1,17 +1,18 @@
-"""Operations on images that give what Pillow's give, in TensorFlow.
+"""Pillow's image operations in TensorFlow, with Pillow's results.
 
-Images are `uint8` of shape `(height, width, 3)`, before and after. What works by lookup tables or
-by blending is equal to Pillow in every value. What resamples computes in `float32` where Pillow has
-`float64`, and differs by 1 where that moves a value across a whole number. KerasCV's operations of
-these names compute something else: they blend without rounding, and do not resample bicubically.
+Images are `uint8` of shape `(height, width, 3)`, as arguments and as results. Operations with
+lookup tables or blending are equal to Pillow's in every value. Operations that resample compute in
+`float32` where Pillow computes in `float64`; they differ by 1 where the difference crosses a whole
+number. KerasCV's operations of the same names differ: they blend without rounding and do not
+resample bicubically.
 
-TensorFlow does most of this at memory speed, but for three things that take ten times as long on a
-processor: `tf.where` on images, broadcasting along the innermost axis, and fetching every value by
-an index of its own. So masks are multiplied with, what differs by channel is repeated for a whole
-row of the image, and pixels are fetched in one piece with their neighbours.
+On a processor, TensorFlow runs most of these operations at the speed of memory. Three things take
+ten times as long: `tf.where` on images, broadcasting along the innermost axis, and gathering single
+values. This code multiplies by masks, tiles per-channel values to a row, and gathers pixels
+together with their neighbours.
 
-The functions take their arguments as scalar tensors or numbers. Source: Pillow's `ImageOps.py`,
-`ImageEnhance.py`, `Blend.c`, `Filter.c` and `Geometry.c`.
+Arguments are scalar tensors or numbers. Source: Pillow's `ImageOps.py`, `ImageEnhance.py`,
+`Blend.c`, `Filter.c` and `Geometry.c`.
 """
 
 import math
@@ -22,14 +23,14 @@ import tensorflow as tf
 
 from keras_convnext.data.transforms.affine import BICUBIC, affine
 
-# What stands where a moved image leaves its frame: ImageNet's mean colour, as in timm.
+# Colour of points outside of the image: ImageNet's mean colour, as in timm.
 FILL = (124, 116, 104)
 # Weights of red, green and blue in Pillow's grey, of 2**16.
 GREY = (19595, 38470, 7471)
 
 
 def autocontrast(image: tf.Tensor) -> tf.Tensor:
-    """Stretches the values of each channel so that they reach from 0 to 255."""
+    """Stretches the values of each channel to the range from 0 to 255."""
     flat = tf.reshape(image, (-1, 3))
     low = tf.cast(tf.reduce_min(flat, axis=0), tf.float64)
     high = tf.cast(tf.reduce_max(flat, axis=0), tf.float64)
@@ -37,14 +38,14 @@ def autocontrast(image: tf.Tensor) -> tf.Tensor:
     scale = tf.where(is_stretched, 255 / tf.maximum(high - low, 1), 1)
     offset = tf.where(is_stretched, low * scale, 0)
     rows = tf.cast(_as_rows(image), tf.float64)
-    stretched = rows * _for_a_row(scale, image) - _for_a_row(offset, image)
+    stretched = rows * _tile_to_row(scale, image) - _tile_to_row(offset, image)
     return tf.reshape(tf.cast(stretched, tf.uint8), tf.shape(image))
 
 
 def equalize(image: tf.Tensor) -> tf.Tensor:
-    """Spreads the values of each channel so that all are about as frequent."""
-    # Where each value stands in a flattened table of shape (256, 3).
-    places = 3 * tf.cast(_as_rows(image), tf.int32) + _for_a_row(tf.range(3), image)
+    """Equalizes the histogram of each channel."""
+    # Index of each value in a flattened table of shape (256, 3).
+    places = 3 * tf.cast(_as_rows(image), tf.int32) + _tile_to_row(tf.range(3), image)
     counts = tf.math.bincount(tf.reshape(places, (-1,)), minlength=768, maxlength=768)
     counts = tf.reshape(counts, (256, 3))
     values = tf.range(256)[:, None]
@@ -59,7 +60,7 @@ def equalize(image: tf.Tensor) -> tf.Tensor:
 
 
 def invert(image: tf.Tensor) -> tf.Tensor:
-    """Takes every value from 255."""
+    """Returns 255 minus every value."""
     return 255 - image
 
 
@@ -70,9 +71,9 @@ def posterize(image: tf.Tensor, bits) -> tf.Tensor:
 
 
 def solarize(image: tf.Tensor, threshold) -> tf.Tensor:
-    """Inverts the values from `threshold` on; 256 leaves all as they are."""
+    """Inverts the values at or above `threshold`; 256 inverts none."""
     is_inverted = tf.cast(image, tf.float32) >= tf.cast(threshold, tf.float32)
-    # All bits of a value turned over are the value taken from 255.
+    # Flipping all bits of a value is subtracting it from 255.
     return tf.bitwise.bitwise_xor(image, 255 * tf.cast(is_inverted, tf.uint8))
 
 
@@ -88,7 +89,7 @@ def color(image: tf.Tensor, factor) -> tf.Tensor:
 
 
 def contrast(image: tf.Tensor, factor) -> tf.Tensor:
-    """Blends with the mean grey: 0 is all grey, 1 the image, more has more contrast."""
+    """Blends with the mean grey: 0 is uniform grey, 1 the image, more has more contrast."""
     grey = _grey(image, channels=1)
     total = tf.reduce_sum(tf.cast(grey, tf.int64))
     pixels = tf.size(grey, tf.int64)
@@ -96,16 +97,16 @@ def contrast(image: tf.Tensor, factor) -> tf.Tensor:
 
 
 def brightness(image: tf.Tensor, factor) -> tf.Tensor:
-    """Blends with black: 0 is black, 1 the image, more is brighter."""
+    """Blends with black: 0 is black, 1 is the image, more is brighter."""
     return _blend(0, image, factor)
 
 
 def sharpness(image: tf.Tensor, factor) -> tf.Tensor:
-    """Blends with a smoothed image: 0 is smooth, 1 the image, more is sharper."""
+    """Blends with a smoothed image: 0 is smooth, 1 is the image, more is sharper."""
     pixels = tf.cast(image, tf.float32)
     rows = pixels[:-2] + pixels[1:-1] + pixels[2:]
     sums = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * pixels[1:-1, 1:-1]
-    # Pillow smooths no pixel at the edge; there, blending gives the image itself.
+    # Pillow does not smooth pixels at the edges, so these stay as they are.
     inner = _blend(tf.floor(sums / 13 + 0.5), image[1:-1, 1:-1], factor)
     middle = image[1:-1]
     # An image one pixel high or wide has no second edge.
@@ -116,7 +117,7 @@ def sharpness(image: tf.Tensor, factor) -> tf.Tensor:
 def rotate(
     image: tf.Tensor, degrees, kernel: np.ndarray = BICUBIC, fill: Sequence[int] = FILL
 ) -> tf.Tensor:
-    """Turns the image counter-clockwise about its centre; the size stays."""
+    """Rotates the image counter-clockwise about its centre; its size does not change."""
     angle = -tf.cast(degrees, tf.float64) * (math.pi / 180)
     cosine, sine = tf.cos(angle), tf.sin(angle)
     height, width = (tf.cast(side, tf.float64) / 2 for side in _size(image))
@@ -142,45 +143,45 @@ def shear_y(
 def translate_x(
     image: tf.Tensor, pixels, kernel: np.ndarray = BICUBIC, fill: Sequence[int] = FILL
 ) -> tf.Tensor:
-    """Moves the image to the left by a number of pixels, which need not be whole."""
+    """Translates the image to the left by pixels, which may be fractional."""
     return affine(image, (1, 0, pixels), None, kernel, fill)
 
 
 def translate_y(
     image: tf.Tensor, pixels, kernel: np.ndarray = BICUBIC, fill: Sequence[int] = FILL
 ) -> tf.Tensor:
-    """Moves the image up by a number of pixels, which need not be whole."""
+    """Translates the image up by pixels, which may be fractional."""
     return _transpose(translate_x(_transpose(image), pixels, kernel, fill))
 
 
 def _as_rows(image):
-    """Returns an image as a matrix of one row of values for each row of pixels."""
+    """Reshapes an image to `(height, 3 * width)`."""
     height, width = _size(image)
     return tf.reshape(image, (height, 3 * width))
 
 
-def _for_a_row(of_channels, image):
-    """Repeats three values for the pixels of a row."""
+def _tile_to_row(of_channels, image):
+    """Tiles the values of three channels to a row of pixels."""
     return tf.tile(of_channels, [_size(image)[1]])
 
 
 def _grey(image, channels):
-    """Returns Pillow's grey of every pixel, so many times over: `float32`, `(pixels, channels)`."""
+    """Returns Pillow's grey of every pixel in each channel: `float32`, `(pixels, channels)`."""
     weights = np.repeat(np.array(GREY, "float32")[:, None], channels, axis=1)
-    # Exact: all sums are whole numbers below 2**24.
+    # Exact, since all sums are whole numbers below 2**24.
     weighted = tf.matmul(tf.reshape(tf.cast(image, tf.float32), (-1, 3)), weights)
     return tf.floor((weighted + 2**15) / 2**16)
 
 
 def _blend(start, image, factor):
-    """Goes from `start` to the image by `factor`, or beyond it; cuts fractions off, as Pillow."""
+    """Interpolates, or extrapolates, from `start` to the image; truncates as Pillow does."""
     start = tf.cast(start, tf.float32)
     blended = start + tf.cast(factor, tf.float32) * (tf.cast(image, tf.float32) - start)
     return tf.cast(tf.clip_by_value(blended, 0, 255), tf.uint8)
 
 
 def _transpose(image):
-    # In float32, since TensorFlow complains of transposing bytes on processors without AVX-512.
+    # In float32, since TensorFlow warns when it transposes bytes on processors without AVX-512.
     return tf.cast(tf.transpose(tf.cast(image, tf.float32), (1, 0, 2)), image.dtype)
 
 

@@ -1,7 +1,7 @@
-"""RandAugment as the paper trains with it: timm's `rand-m9-mstd0.5-inc1`.
+"""RandAugment as in the paper's training: timm's `rand-m9-mstd0.5-inc1`.
 
-Everything drawn follows from one stateless seed, so images may be augmented in parallel and in any
-order. Source: timm's `auto_augment.py`, whose strengths of 0 to 10 are 0 to 1 here.
+The draws depend on a stateless seed only, so images can be augmented in parallel and in any order.
+Source: timm's `auto_augment.py`, whose magnitudes from 0 to 10 are 0 to 1 here.
 """
 
 from typing import NamedTuple
@@ -13,20 +13,20 @@ from keras_convnext.recipe import RandAugment
 
 
 def rand_augment(image: tf.Tensor, settings: RandAugment, seed: tf.Tensor) -> tf.Tensor:
-    """Does operations drawn at random to an image, one after the other.
+    """Applies random operations to an image, one after the other.
 
     Args:
         image: `float32` of shape `(height, width, 3)`, whole numbers from 0 to 255.
-        settings: How many operations, how strong, how often and which.
-        seed: Two integers; the same seed does the same.
+        settings: The section `augment.rand_augment` of a recipe.
+        seed: Seed, an integer tensor of shape `(2,)`.
 
     Returns:
-        The like of `image`.
+        The augmented image, of the same type and shape.
     """
-    draws = draw(settings, seed)
+    params = draw(settings, seed)
     operations = list(OPERATIONS[settings.kinds].values())
     image = tf.cast(image, tf.uint8)
-    for number, level in zip(tf.unstack(draws.numbers), tf.unstack(draws.levels), strict=True):
+    for number, level in zip(tf.unstack(params.numbers), tf.unstack(params.levels), strict=True):
         branches = [_branch(operation, image, level) for operation in operations]
         image = tf.switch_case(number, [*branches, lambda image=image: image])
     return tf.cast(image, tf.float32)
@@ -36,25 +36,26 @@ def _branch(operation, image, level):
     return lambda: operation(image, level)
 
 
-class Draws(NamedTuple):
-    """What is done to one image, in order.
+class AugmentParams(NamedTuple):
+    """The random parameters of an image.
 
     Attributes:
-        numbers: `int32` of shape `(operations,)`, the number of each operation among those drawn
-            from; their count, where it is not applied.
-        levels: `float64` of shape `(operations,)`, from -1 to 1: how strong, and its direction.
+        numbers: `int32` of shape `(operations,)`, the index of each operation, or the number of
+            operations where none is applied.
+        levels: `float64` of shape `(operations,)`, the magnitude of each operation, negative for
+            the opposite direction, from -1 to 1.
     """
 
     numbers: tf.Tensor
     levels: tf.Tensor
 
 
-def draw(settings: RandAugment, seed: tf.Tensor) -> Draws:
-    """Draws what is done to an image.
+def draw(settings: RandAugment, seed: tf.Tensor) -> AugmentParams:
+    """Draws the parameters of an image.
 
-    Each operation is drawn uniformly, with replacement, and then applied with probability
-    `settings.probability`. Its strength is normal about `settings.magnitude`, clipped to 0 to 1;
-    its direction is one of the two with equal probability.
+    Operations are drawn uniformly with replacement, and each is applied with the probability
+    `settings.probability`. Its magnitude is drawn from a normal distribution around
+    `settings.magnitude` and clipped to [0, 1]. Both directions are equally likely.
     """
     shape = (settings.operations,)
     seeds = tf.unstack(tf.random.split(seed, 4))
@@ -66,22 +67,22 @@ def draw(settings: RandAugment, seed: tf.Tensor) -> Draws:
     )
     is_positive = tf.random.stateless_uniform(shape, seeds[3]) < 0.5
     signs = tf.where(is_positive, tf.constant(1, tf.float64), -1)
-    return Draws(
+    return AugmentParams(
         tf.where(is_applied, numbers, count), signs * tf.clip_by_value(strengths, 0.0, 1.0)
     )
 
 
 # The operations take an image, `uint8` of shape `(height, width, 3)`, and a level from -1 to 1, and
-# return an image. Those without a direction take the level's absolute value.
+# return an image. Operations without a direction use the absolute value of the level.
 
 
 def auto_contrast(image, level):
-    """Stretches the values, whatever the level."""
+    """Stretches the histogram; the level has no effect."""
     return pillow.autocontrast(image)
 
 
 def equalize(image, level):
-    """Evens out how frequent the values are, whatever the level."""
+    """Equalizes the histogram; the level has no effect."""
     return pillow.equalize(image)
 
 
@@ -92,66 +93,66 @@ def invert(image, level):
 
 def posterize(image, level):
     """Keeps the 4 highest bits at level 0, and none at 1."""
-    return pillow.posterize(image, 4 - _whole(4 * abs(level)))
+    return pillow.posterize(image, 4 - _truncate(4 * abs(level)))
 
 
 def solarize(image, level):
     """Inverts no values at level 0, and all at 1."""
-    return pillow.solarize(image, 256 - _whole(256 * abs(level)))
+    return pillow.solarize(image, 256 - _truncate(256 * abs(level)))
 
 
 def solarize_add(image, level):
     """Adds up to 110 to dark values."""
-    return pillow.solarize_add(image, _whole(110 * abs(level)))
+    return pillow.solarize_add(image, _truncate(110 * abs(level)))
 
 
 def color(image, level):
-    """Makes colours stronger or weaker."""
+    """Increases or decreases saturation."""
     return pillow.color(image, _enhancement(level))
 
 
 def contrast(image, level):
-    """Makes contrast stronger or weaker."""
+    """Increases or decreases contrast."""
     return pillow.contrast(image, _enhancement(level))
 
 
 def brightness(image, level):
-    """Makes the image brighter or darker."""
+    """Increases or decreases brightness."""
     return pillow.brightness(image, _enhancement(level))
 
 
 def sharpness(image, level):
-    """Makes the image sharper or smoother."""
+    """Sharpens or smooths the image."""
     return pillow.sharpness(image, _enhancement(level))
 
 
 def rotate(image, level):
-    """Turns the image by up to 30 degrees."""
+    """Rotates the image by up to 30 degrees."""
     return pillow.rotate(image, 30 * level)
 
 
 def shear_x(image, level):
-    """Slants columns by up to 0.3 of their height."""
+    """Shears the image horizontally by up to 0.3."""
     return pillow.shear_x(image, 0.3 * level)
 
 
 def shear_y(image, level):
-    """Slants rows by up to 0.3 of their width."""
+    """Shears the image vertically by up to 0.3."""
     return pillow.shear_y(image, 0.3 * level)
 
 
 def translate_x(image, level):
-    """Moves the image by up to 0.45 of its width."""
+    """Translates the image by up to 0.45 of its width."""
     return pillow.translate_x(image, 0.45 * level * _length(image, 1))
 
 
 def translate_y(image, level):
-    """Moves the image by up to 0.45 of its height."""
+    """Translates the image by up to 0.45 of its height."""
     return pillow.translate_y(image, 0.45 * level * _length(image, 0))
 
 
-def _whole(number):
-    """Cuts the fraction off."""
+def _truncate(number):
+    """Rounds towards zero."""
     return tf.cast(number, tf.int32)
 
 
@@ -160,7 +161,7 @@ def _length(image, axis):
 
 
 def _enhancement(level):
-    """Returns the factor of Pillow's enhancers: 1 changes nothing, 0.1 to 1.9 change the most."""
+    """Returns the factor of Pillow's enhancers, from 0.1 to 1.9; 1 changes nothing."""
     return tf.maximum(1 + 0.9 * level, 0.1)
 
 

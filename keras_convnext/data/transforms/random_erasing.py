@@ -1,6 +1,6 @@
-"""Random erasing as the paper trains with it: a part of the image becomes noise.
+"""Random erasing as in the paper's training: a rectangle of the image is replaced by noise.
 
-Source: timm's `RandomErasing` in the mode `pixel`, with one part an image.
+Source: timm's `RandomErasing` in the mode `pixel`, with one rectangle per image.
 """
 
 import math
@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from keras_convnext.catalog.preprocessing import OFFICIAL
 
-# Least and greatest share of the image's area, and height by width.
+# Minimum and maximum: the rectangle's fraction of the image's area, and its height / width.
 AREA = (0.02, 1 / 3)
 RATIO = (0.3, 1 / 0.3)
-# Draws of a part that fits the image, before it is left whole.
+# Number of rectangles drawn; if none fits into the image, nothing is erased.
 TRIES = 10
 
 
@@ -24,21 +24,22 @@ def random_erasing(
     mean: Sequence[float] = OFFICIAL.mean,
     std: Sequence[float] = OFFICIAL.std,
 ) -> tf.Tensor:
-    """Replaces a part of the image by noise with a probability.
+    """Replaces a rectangle of the image by noise, with a probability.
 
-    The noise is standard normal once the network has normalized the image by `mean` and `std`, so
-    it is not confined to 0 to 255.
+    After the network has normalized the image by `mean` and `std`, the noise is standard normal.
+    Before, its values may lie outside of 0 to 255.
 
     Args:
         image: `float32` of shape `(height, width, 3)`, values from 0 to 255.
-        probability: How likely it is; the image stays whole, too, where no part drawn fits it.
-        seed: Two integers; the same seed erases the same.
+        probability: The probability. The image also stays unchanged if no rectangle fits.
+        seed: Seed, an integer tensor of shape `(2,)`.
         mean: Mean of each channel that the network subtracts, on a scale of 0 to 1. Defaults to
             ImageNet's.
-        std: Standard deviation of each channel that it divides by, likewise.
+        std: Standard deviation of each channel that the network divides by, on the same scale.
+            Defaults to ImageNet's.
 
     Returns:
-        The like of `image`.
+        The image, of the same type and shape.
     """
     decision_seed, box_seed, noise_seed = tf.unstack(tf.random.split(seed, 3))
     height, width = tf.unstack(tf.shape(image)[:2])
@@ -48,16 +49,16 @@ def random_erasing(
 
 
 def draw_box(height, width, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Draws the part to erase: the area uniformly, the ratio of its sides log-uniformly.
+    """Draws the rectangle to erase: its area uniformly, its aspect ratio log-uniformly.
 
     Args:
-        height: The image's height.
-        width: The image's width.
-        seed: Two integers.
+        height: The image's height, in pixels.
+        width: The image's width, in pixels.
+        seed: Seed, an integer tensor of shape `(2,)`.
 
     Returns:
-        Top, left, height and width of the first of ten parts that is smaller than the image in both
-        directions, `int32` of shape `(4,)`; and whether there is one.
+        Top, left, height and width of the first of ten rectangles that is smaller than the image in
+        both directions, `int32` of shape `(4,)`; and whether there is one.
     """
     areas, ratios, tops, lefts = tf.unstack(tf.random.stateless_uniform((4, TRIES), seed))
     areas = (AREA[0] + (AREA[1] - AREA[0]) * areas) * tf.cast(height * width, tf.float32)
@@ -82,8 +83,8 @@ def _erase(image, box, seed, mean, std):
 
 
 def _noise(height, width, seed, mean, std):
-    """Returns rows of three values a pixel: standard normal noise, its normalization undone."""
+    """Returns noise that is standard normal after normalization, `(height, 3 * width)`."""
     noise = tf.random.stateless_normal(tf.stack([height, 3 * width]), seed)
-    # Repeated for a row, as broadcasting three values at a time is slow.
+    # Tiled to a row, since broadcasting along an innermost axis of length 3 is slow.
     mean, std = (tf.tile(of_channels, [width]) for of_channels in (mean, std))
     return 255 * (mean + noise * std)

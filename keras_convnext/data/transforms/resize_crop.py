@@ -1,13 +1,13 @@
-"""How an image reaches the network's size, when evaluating and when training.
+"""Resizing and cropping to the network's input size, for evaluation and for training.
 
-Both give RGB values from 0 to 255 as `float32`; the network normalises them itself.
+Images have RGB values from 0 to 255 in `float32`; the network normalizes them itself.
 """
 
 import tensorflow as tf
 
 from keras_convnext.catalog.preprocessing import OFFICIAL, warps
 
-# Draws of a random crop that fits the image, before it falls back to the centre.
+# Number of random crops drawn; if none fits into the image, a centre crop is taken.
 CROP_TRIES = 10
 
 
@@ -54,9 +54,9 @@ def evaluation_image(
 
 
 def _covering(image, least_height, least_width, rounded, interpolation):
-    """Resizes an image so that it just covers a size; its aspect ratio is kept."""
+    """Resizes an image to the smallest size that covers another, keeping its aspect ratio."""
     height, width = _size(image)
-    # The other side is rounded down, as in torchvision.
+    # The longer side is rounded down, as in torchvision.
     by_height = least_height * width >= least_width * height
     return resize(
         image,
@@ -74,21 +74,22 @@ def draw_crop(
     ratio: tuple[float, float],
     seed: tf.Tensor,
 ) -> tf.Tensor:
-    """Draws the part of an image that is resized to the network's size: area and aspect ratio.
+    """Draws a random crop, to be resized to the network's input size.
 
-    Ten parts are drawn (the ratio log-uniformly) and the first that fits the image is taken; where
-    none fits, the greatest centred part within the limits on the ratio. Source: torchvision's
-    `RandomResizedCrop`, which the paper trains with.
+    Ten crops are drawn, with an area from a uniform and an aspect ratio from a log-uniform
+    distribution. The first that fits into the image is taken. If none fits, it is the largest
+    centre crop within the limits of the ratio. Source: torchvision's `RandomResizedCrop`, which the
+    paper's training uses.
 
     Args:
-        height: Of the image, an `int32` scalar.
-        width: Likewise.
-        area: Least and greatest share of the image's area.
-        ratio: Least and greatest width by height.
-        seed: Two integers; the same seed draws the same part.
+        height: Height of the image, an `int32` scalar.
+        width: Width of the image, an `int32` scalar.
+        area: Minimum and maximum area, as fractions of the image's area.
+        ratio: Minimum and maximum width / height.
+        seed: Seed, an integer tensor of shape `(2,)`.
 
     Returns:
-        Top, left, height and width of the part, `int32` of shape `(4,)`.
+        Top, left, height and width of the crop, `int32` of shape `(4,)`.
     """
     draws = tf.random.stateless_uniform((4, CROP_TRIES), seed)
     areas = tf.cast(height * width, tf.float32) * (area[0] + (area[1] - area[0]) * draws[0])
@@ -100,10 +101,10 @@ def draw_crop(
     tops = tf.cast(draws[2] * tf.cast(height - heights + 1, tf.float32), tf.int32)
     lefts = tf.cast(draws[3] * tf.cast(width - widths + 1, tf.float32), tf.int32)
     drawn = tf.stack([tops, lefts, heights, widths])[:, tf.argmax(fits)]
-    return tf.where(tf.reduce_any(fits), drawn, _greatest_centred_box(height, width, ratio))
+    return tf.where(tf.reduce_any(fits), drawn, _largest_centre_crop(height, width, ratio))
 
 
-def _greatest_centred_box(height, width, ratio):
+def _largest_centre_crop(height, width, ratio):
     as_float = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
     box_height = tf.minimum(height, tf.cast(tf.round(as_float[1] / ratio[0]), tf.int32))
     box_width = tf.minimum(width, tf.cast(tf.round(as_float[0] * ratio[1]), tf.int32))
@@ -111,15 +112,18 @@ def _greatest_centred_box(height, width, ratio):
 
 
 def random_crop(image: tf.Tensor, padding: int, seed: tf.Tensor) -> tf.Tensor:
-    """Puts black pixels around an image and cuts its size out at a random place.
+    """Pads an image with black and takes a random crop of the original size.
 
-    Source: torchvision's `RandomCrop`, which the official code takes for images of 32 pixels and
-    less, with a padding of 4.
+    Source: torchvision's `RandomCrop`, which the official code uses with a padding of 4 for images
+    of up to 32 pixels.
 
     Args:
         image: `float32` tensor of shape `(height, width, 3)`.
-        padding: Black pixels at every side.
-        seed: Two integers; the same seed cuts the same part.
+        padding: Width of the black border, in pixels.
+        seed: Seed, an integer tensor of shape `(2,)`.
+
+    Returns:
+        The crop, of the same type and shape as `image`.
     """
     padded = tf.pad(image, [[padding, padding], [padding, padding], [0, 0]])
     top, left = tf.unstack(
@@ -130,7 +134,7 @@ def random_crop(image: tf.Tensor, padding: int, seed: tf.Tensor) -> tf.Tensor:
 
 
 def random_flip(image: tf.Tensor, probability: float, seed: tf.Tensor) -> tf.Tensor:
-    """Mirrors an image left to right with a probability; the same seed decides the same."""
+    """Mirrors an image left to right with a probability, by a seed of shape `(2,)`."""
     flips = tf.random.stateless_uniform((), seed) < probability
     return tf.cond(flips, lambda: tf.reverse(image, [1]), lambda: image)
 
@@ -138,16 +142,24 @@ def random_flip(image: tf.Tensor, probability: float, seed: tf.Tensor) -> tf.Ten
 def resize(
     image: tf.Tensor, height, width, rounded: bool = True, interpolation: str = "bicubic"
 ) -> tf.Tensor:
-    """Resizes as Pillow does with `BICUBIC`, or `BILINEAR`: antialiased, to whole numbers.
+    """Resizes as Pillow does with `BICUBIC` or `BILINEAR`: antialiased, to whole numbers.
 
-    The numbers are from 0 to 255. `rounded=False` leaves values that are not pixels unrounded.
+    Pillow rounds to 8 bits between its horizontal and its vertical pass. With the same two passes
+    the results differ from Pillow's by at most 1 of 255 in the images tested; in a single step they
+    would differ by up to 9, where the filter overshoots. The horizontal pass comes first, as in
+    Pillow before 13, with which the published networks were trained.
 
-    Pillow rounds to 8 bits between its horizontal and its vertical pass. Done in one step the
-    result differs by up to 9 of 255 where the filter overshoots; done likewise, by at most 1 in
-    the pictures tested. The horizontal pass comes first, as in every Pillow before 13, with which
-    the published networks were trained.
+    Args:
+        image: Tensor of shape `(height, width, channels)`.
+        height: Height of the result, in pixels.
+        width: Width of the result, in pixels.
+        rounded: Whether values are rounded and clipped to 0 to 255. Defaults to `True`.
+        interpolation: `"bicubic"` or `"bilinear"`. Defaults to `"bicubic"`.
+
+    Returns:
+        `float32` tensor of shape `(height, width, channels)`.
     """
-    # In float32, since TensorFlow complains of transposing bytes on processors without AVX-512.
+    # In float32, since TensorFlow warns when it transposes bytes on processors without AVX-512.
     columns = tf.transpose(tf.cast(image, tf.float32), (1, 0, 2))
     columns = _resize_rows(columns, width, rounded, interpolation)
     return _resize_rows(tf.transpose(columns, (1, 0, 2)), height, rounded, interpolation)
@@ -156,14 +168,14 @@ def resize(
 def _resize_rows(image, height, rounded, interpolation):
     """Resizes vertically.
 
-    TensorFlow always resizes in both directions; a row is handed to it as one pixel of many
-    channels, so that the horizontal one has nothing to do.
+    TensorFlow always resizes in both directions. A row is passed as one pixel with many channels,
+    so that the horizontal resize is the identity.
     """
     width, channels = tf.shape(image)[1], image.shape[-1]
     rows = tf.reshape(image, (1, -1, 1, width * channels))
     resized = tf.image.resize(rows, (height, 1), method=interpolation, antialias=True)
     if rounded:
-        # Halves go up, as in Pillow; `tf.round` takes them to the even neighbour.
+        # Halves are rounded up, as in Pillow; `tf.round` rounds them to even.
         resized = tf.clip_by_value(tf.floor(resized + 0.5), 0.0, 255.0)
     return tf.reshape(resized, (height, width, channels))
 

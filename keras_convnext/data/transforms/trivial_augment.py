@@ -1,8 +1,9 @@
-"""TrivialAugmentWide as torchvision's reference recipes train with it.
+"""TrivialAugmentWide as in torchvision's reference recipes.
 
-One operation an image, at a strength drawn from 31, bilinear, with black where an image leaves its
-frame. All follows from one stateless seed, so images may be augmented in parallel and in any order.
-Source: torchvision's `TrivialAugmentWide`; Mueller and Hutter, arXiv:2103.10158.
+One operation is applied to each image, with one of 31 magnitudes. Geometric operations resample
+bilinearly and fill with black. The draws depend on a stateless seed only, so images can be
+augmented in parallel and in any order. Source: torchvision's `TrivialAugmentWide`; Mueller and
+Hutter, arXiv:2103.10158.
 """
 
 from collections.abc import Callable
@@ -19,14 +20,14 @@ BLACK = (0, 0, 0)
 
 
 def trivial_augment(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Does one operation drawn at random to an image.
+    """Applies one random operation to an image.
 
     Args:
         image: `float32` of shape `(height, width, 3)`, whole numbers from 0 to 255.
-        seed: Two integers; the same seed does the same.
+        seed: Seed, an integer tensor of shape `(2,)`.
 
     Returns:
-        The like of `image`.
+        The augmented image, of the same type and shape.
     """
     number, magnitude = draw(seed)
     image = tf.cast(image, tf.uint8)
@@ -38,20 +39,20 @@ def _branch(operation, image, magnitude):
     return lambda: operation.apply(image, magnitude)
 
 
-class Draws(NamedTuple):
-    """What is done to one image.
+class AugmentParams(NamedTuple):
+    """The random parameters of an image.
 
     Attributes:
-        number: `int32` scalar, the number of the operation.
-        magnitude: `float64` scalar, its argument, below 0 for the other direction.
+        number: `int32` scalar, the index of the operation.
+        magnitude: `float64` scalar, its magnitude, negative for the opposite direction.
     """
 
     number: tf.Tensor
     magnitude: tf.Tensor
 
 
-def draw(seed: tf.Tensor) -> Draws:
-    """Draws an operation, one of its strengths and its direction, each uniformly."""
+def draw(seed: tf.Tensor) -> AugmentParams:
+    """Draws an operation, one of its magnitudes and its direction, each uniformly."""
     seeds = tf.unstack(tf.random.split(seed, 3))
     number = tf.random.stateless_uniform((), seeds[0], 0, len(OPERATIONS), tf.int32)
     place = tf.random.stateless_uniform((), seeds[1], 0, BINS, tf.int32)
@@ -60,16 +61,16 @@ def draw(seed: tf.Tensor) -> Draws:
     magnitudes = tf.constant(np.stack([operation.magnitudes for operation in operations]))
     magnitude = magnitudes[number, place]
     is_signed = tf.constant([operation.is_signed for operation in operations])[number]
-    return Draws(number, tf.where(is_negative & is_signed, -magnitude, magnitude))
+    return AugmentParams(number, tf.where(is_negative & is_signed, -magnitude, magnitude))
 
 
 class Operation(NamedTuple):
-    """What can be drawn.
+    """An operation that can be drawn.
 
     Attributes:
         apply: A function of an image, `uint8` of shape `(height, width, 3)`, and a magnitude.
-        magnitudes: Those that it may have, from the weakest to the strongest.
-        is_signed: Whether half of them are negative.
+        magnitudes: The possible magnitudes, from the weakest to the strongest.
+        is_signed: Whether the magnitude is negated with a probability of one half.
     """
 
     apply: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -78,75 +79,75 @@ class Operation(NamedTuple):
 
 
 def identity(image, magnitude):
-    """Leaves the image as it is."""
+    """Returns the image unchanged."""
     return image
 
 
 def shear_x(image, factor):
-    """Slants columns."""
+    """Shears the image horizontally."""
     return pillow.shear_x(image, factor, BILINEAR, BLACK)
 
 
 def shear_y(image, factor):
-    """Slants rows."""
+    """Shears the image vertically."""
     return pillow.shear_y(image, factor, BILINEAR, BLACK)
 
 
 def translate_x(image, pixels):
-    """Moves the image to the right by whole pixels."""
-    return pillow.translate_x(image, -_whole(pixels), BILINEAR, BLACK)
+    """Translates the image to the right by whole pixels."""
+    return pillow.translate_x(image, -_truncate(pixels), BILINEAR, BLACK)
 
 
 def translate_y(image, pixels):
-    """Moves the image down by whole pixels."""
-    return pillow.translate_y(image, -_whole(pixels), BILINEAR, BLACK)
+    """Translates the image down by whole pixels."""
+    return pillow.translate_y(image, -_truncate(pixels), BILINEAR, BLACK)
 
 
 def rotate(image, degrees):
-    """Turns the image counter-clockwise."""
+    """Rotates the image counter-clockwise."""
     return pillow.rotate(image, degrees, BILINEAR, BLACK)
 
 
 def brightness(image, strength):
-    """Makes the image brighter or darker."""
+    """Increases or decreases brightness."""
     return pillow.brightness(image, 1 + strength)
 
 
 def color(image, strength):
-    """Makes colours stronger or weaker."""
+    """Increases or decreases saturation."""
     return pillow.color(image, 1 + strength)
 
 
 def contrast(image, strength):
-    """Makes contrast stronger or weaker."""
+    """Increases or decreases contrast."""
     return pillow.contrast(image, 1 + strength)
 
 
 def sharpness(image, strength):
-    """Makes the image sharper or smoother."""
+    """Sharpens or smooths the image."""
     return pillow.sharpness(image, 1 + strength)
 
 
 def auto_contrast(image, magnitude):
-    """Stretches the values, whatever the magnitude."""
+    """Stretches the histogram; the magnitude has no effect."""
     return pillow.autocontrast(image)
 
 
 def equalize(image, magnitude):
-    """Evens out how frequent the values are, whatever the magnitude."""
+    """Equalizes the histogram; the magnitude has no effect."""
     return pillow.equalize(image)
 
 
-def _whole(number):
-    """Cuts the fraction off, towards 0."""
+def _truncate(number):
+    """Rounds towards zero."""
     return tf.cast(tf.cast(number, tf.int32), tf.float64)
 
 
 def _up_to(greatest: float, start: float = 0.0) -> np.ndarray:
-    """Returns evenly spaced magnitudes that are torchvision's to the last bit of `float32`.
+    """Returns evenly spaced magnitudes, equal to torchvision's in every bit of `float32`.
 
-    PyTorch counts the upper half back from its end. The middle translation is thus just below 16
-    pixels, of which 15 are left.
+    PyTorch computes the upper half of `linspace` backwards from its end. The middle translation is
+    therefore just below 16 pixels, which truncates to 15.
     """
     ends = np.array([start, greatest], np.float32).astype(np.float64)
     step = float(np.float32((ends[1] - ends[0]) / (BINS - 1)))

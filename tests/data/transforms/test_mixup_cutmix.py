@@ -30,15 +30,15 @@ class Replay:
     """Stands for `numpy.random` in timm and gives what we drew."""
 
     def __init__(self, draws):
-        self.is_mixed, self.is_cutmix, self.own_share, centre = (one.numpy() for one in draws)
-        self.choices = iter([0.0 if self.is_mixed else 0.9999, 0.0 if self.is_cutmix else 0.9999])
+        self.apply, self.is_cutmix, self.lam, centre = (one.numpy() for one in draws)
+        self.choices = iter([0.0 if self.apply else 0.9999, 0.0 if self.is_cutmix else 0.9999])
         self.centre = iter(centre)
 
     def rand(self):
         return next(self.choices)
 
     def beta(self, *alphas):
-        return self.own_share
+        return self.lam
 
     def randint(self, low, high, size):
         return int(low + next(self.centre) * np.float32(high - low))
@@ -80,7 +80,7 @@ def test_batches_are_mixed_as_by_timm(batch, settings, monkeypatch):
     for number in range(100):
         seed = tf.constant([1, number])
         draws = draw(settings, seed)
-        kinds.add((bool(draws.is_mixed), bool(draws.is_cutmix)))
+        kinds.add((bool(draws.apply), bool(draws.is_cutmix)))
         monkeypatch.setattr(timm.data.mixup, "np", NumPy(Replay(draws)))
         theirs, targets = mixup(torch.tensor(images.transpose(0, 3, 1, 2)), torch.tensor(labels))
         ours, our_targets = in_graph(images, smoothed, seed)
@@ -112,8 +112,8 @@ def draws(settings, height=HEIGHT, width=WIDTH):
         return drawn, cut_box(height, width, drawn)
 
     dataset = tf.data.Dataset.range(DRAWS).map(one, num_parallel_calls=tf.data.AUTOTUNE)
-    (is_mixed, is_cutmix, own_share, centre), boxes = next(iter(dataset.batch(DRAWS)))
-    return is_mixed.numpy(), is_cutmix.numpy(), own_share.numpy(), centre.numpy(), boxes.numpy()
+    (apply, is_cutmix, lam, centre), boxes = next(iter(dataset.batch(DRAWS)))
+    return apply.numpy(), is_cutmix.numpy(), lam.numpy(), centre.numpy(), boxes.numpy()
 
 
 def near(share):
@@ -124,46 +124,46 @@ def test_kinds_and_shares_are_the_recipes():
     settings = Augment(
         mixup_alpha=0.4, cutmix_alpha=1.7, mix_probability=0.7, switch_probability=0.2
     )
-    is_mixed, is_cutmix, own_share, _, _ = draws(settings)
-    assert is_mixed.mean() == near(0.7)
+    apply, is_cutmix, lam, _, _ = draws(settings)
+    assert apply.mean() == near(0.7)
     assert is_cutmix.mean() == near(0.2)
-    assert (is_mixed & is_cutmix).mean() == near(0.14)
-    assert stats.kstest(own_share[is_cutmix], stats.beta(1.7, 1.7).cdf).pvalue > 1e-4
-    assert stats.kstest(own_share[~is_cutmix], stats.beta(0.4, 0.4).cdf).pvalue > 1e-4
+    assert (apply & is_cutmix).mean() == near(0.14)
+    assert stats.kstest(lam[is_cutmix], stats.beta(1.7, 1.7).cdf).pvalue > 1e-4
+    assert stats.kstest(lam[~is_cutmix], stats.beta(0.4, 0.4).cdf).pvalue > 1e-4
 
 
 def test_the_papers_batches_are_all_mixed_half_by_cutmix():
-    is_mixed, is_cutmix, own_share, _, _ = draws(BOTH)
-    assert is_mixed.all()
+    apply, is_cutmix, lam, _, _ = draws(BOTH)
+    assert apply.all()
     assert is_cutmix.mean() == near(0.5)
-    assert stats.kstest(own_share[is_cutmix], "uniform").pvalue > 1e-4  # Beta(1, 1)
-    assert stats.kstest(own_share[~is_cutmix], stats.beta(0.8, 0.8).cdf).pvalue > 1e-4
+    assert stats.kstest(lam[is_cutmix], "uniform").pvalue > 1e-4  # Beta(1, 1)
+    assert stats.kstest(lam[~is_cutmix], stats.beta(0.8, 0.8).cdf).pvalue > 1e-4
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 5.0])
 def test_shares_vary_as_much_as_their_distribution(alpha):
-    _, _, own_share, _, _ = draws(Augment(mixup_alpha=alpha, cutmix_alpha=0.0))
+    _, _, lam, _, _ = draws(Augment(mixup_alpha=alpha, cutmix_alpha=0.0))
     beta = stats.beta(alpha, alpha)
     error = np.sqrt((beta.stats("k") + 2) / DRAWS)  # of a variance, relative to it
-    assert own_share.var() == pytest.approx(beta.var(), rel=4 * error)
-    assert own_share.mean() == pytest.approx(0.5, abs=4 * beta.std() / np.sqrt(DRAWS))
+    assert lam.var() == pytest.approx(beta.var(), rel=4 * error)
+    assert lam.mean() == pytest.approx(0.5, abs=4 * beta.std() / np.sqrt(DRAWS))
 
 
 def test_a_strength_near_0_leaves_images_whole():
-    _, _, own_share, _, _ = draws(Augment(mixup_alpha=1e-4, cutmix_alpha=0.0))
-    assert np.isfinite(own_share).all()
-    assert np.isin(own_share, [0, 1]).mean() > 0.99
+    _, _, lam, _, _ = draws(Augment(mixup_alpha=1e-4, cutmix_alpha=0.0))
+    assert np.isfinite(lam).all()
+    assert np.isin(lam, [0, 1]).mean() > 0.99
 
 
 def test_boxes_are_those_of_timms_formulas():
     height, width = 64, 96
-    *_, own_share, centre, boxes = draws(CUTMIX, height, width)
+    *_, lam, centre, boxes = draws(CUTMIX, height, width)
     top, bottom, left, right = boxes.T
     assert (top >= 0).all() and (bottom <= height).all() and (top <= bottom).all()
     assert (left >= 0).all() and (right <= width).all() and (left <= right).all()
     for share, side in zip(centre.T, (height, width), strict=True):
         assert stats.chisquare(np.bincount((share * side).astype(int))).pvalue > 1e-4
-    assert abs(np.corrcoef([own_share, *centre.T])[np.triu_indices(3, 1)]).max() < 5 / 100
+    assert abs(np.corrcoef([lam, *centre.T])[np.triu_indices(3, 1)]).max() < 5 / 100
     random = np.random.default_rng(0)
     np.random.seed(0)
     theirs = [
