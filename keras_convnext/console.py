@@ -1,6 +1,6 @@
-"""Where the package speaks to a person: progress and notices, on the error stream.
+"""Consoles for progress and notices, on the error stream.
 
-Results go to the output stream, so that they can be piped while the notices still show.
+Results go to the output stream, so that they can be piped while notices stay visible.
 """
 
 import io
@@ -11,15 +11,15 @@ from rich.console import Console
 
 
 def make_console(stderr: bool = False, width: int | None = None) -> Console:
-    """Returns a console that prints what it is given.
+    """Returns a console that prints text literally.
 
-    Paths and the names of classes may hold what rich would take for markup (`[x]`), an emoji
-    (`:dog:`) or a number to colour. Print sentences with `soft_wrap=True`: a path that rich folds
-    cannot be copied.
+    Paths and class names may contain text that rich reads as markup (`[x]`) or as an emoji
+    (`:dog:`), or numbers that it colours. Print sentences with `soft_wrap=True`, since a path that
+    rich wraps cannot be copied.
 
     Args:
-        stderr: Whether it prints to the error stream. Defaults to `False`, the output stream.
-        width: Its width in characters. Defaults to that of the terminal.
+        stderr: Whether to print to the error stream. Defaults to `False`, the output stream.
+        width: Width in characters. Defaults to the terminal's.
     """
     return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
 
@@ -28,7 +28,7 @@ console = make_console(stderr=True)
 
 
 class NoticeHandler(logging.Handler):
-    """Prints what is logged as a notice, one line a record."""
+    """Prints log records as notices, one line each."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -41,7 +41,7 @@ class NoticeHandler(logging.Handler):
 
 
 def show_any_text() -> None:
-    """Lets both streams take names that the terminal's encoding cannot show, as escapes."""
+    """Makes both streams escape characters that the terminal's encoding does not have."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -1,32 +1,32 @@
-"""Errors that a user can mend. Their messages are sentences; the command line prints them alone."""
+"""Errors that a user can fix. The command line prints their messages without a traceback."""
 
 
 class UserError(ValueError):
-    """What was asked for cannot be done as it is; the message says why and what to change."""
+    """The request cannot be carried out; the message says why and how to fix it."""
 
 
 class RecipeError(UserError):
-    """A recipe that cannot be run; the message lists everything that is wrong with it."""
+    """The recipe is invalid; the message lists every error in it."""
 
 
 class DataError(UserError):
-    """Data that cannot be used."""
+    """The data cannot be used."""
 
 
 class RunError(UserError):
-    """A run or a model that is not there, or that is in the way."""
+    """A run or a model is missing, or is in the way."""
 
 
 class WeightsError(UserError):
-    """Weights that cannot be found, fetched, read or put into a network."""
+    """Weights cannot be found, downloaded, read or loaded into a network."""
 
 
 class MissingPackage(UserError):
-    """A package that is needed is not installed.
+    """A required package is not installed.
 
     Args:
-        purpose: Its name and what it is needed for, of one package or of several.
-        extra: The extra of this package that brings it.
+        purpose: The name and the purpose of the package, or of several.
+        extra: The extra of keras-convnext that installs it.
         verb: `"are"` for several packages. Defaults to `"is"`.
     """
 

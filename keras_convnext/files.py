@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whenever the process or the machine stops."""
+"""Atomic writes: a file is complete or absent, even if the process or the machine stops."""
 
 import contextlib
 import json
@@ -16,20 +16,22 @@ NAMES = ".names"
 
 
 class WriteError(OSError, UserError):
-    """A file could not be written; `filename` is the file, not where it was prepared."""
+    """A file cannot be written; `filename` is the file, not its temporary place."""
 
     def __str__(self) -> str:
         return f"{self.filename} cannot be written: {self.strerror}."
 
 
 def expanded(path: str | os.PathLike) -> Path:
-    """Returns a path with `~` as the home directory, which a shell leaves in `data.path=~/x`."""
+    """Returns a path with `~` expanded, since shells do not expand it in `data.path=~/x`."""
     return Path(os.path.expanduser(path))
 
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Gives a place to write to, which becomes `path` once all is written; else `path` stays.
+    """Yields a temporary path; when the block ends, the file there replaces `path` atomically.
+
+    If the block fails, `path` stays as it was.
 
     Raises:
         WriteError: If it cannot be written.
@@ -41,16 +43,16 @@ def whole_file(path: Path) -> Iterator[Path]:
     with write_errors(path), _partial_directory(path.parent) as directory:
         written = directory / path.name
         yield written
-        # Else the new name could reach the disk before what it names, and power fail between.
+        # Otherwise a power failure could leave the new name with incomplete contents.
         _sync(written)
         os.replace(written, path)
 
 
 @contextlib.contextmanager
 def whole_files(*paths: Path) -> Iterator[tuple[Path, ...]]:
-    """Gives places to write files that belong together; all of them get their names, or none.
+    """Yields temporary paths for files that belong together; all are renamed, or none.
 
-    The places are beside each other, and the names are given in the order of `paths`, so the file
+    The temporary files are in one directory. They are renamed in the order of `paths`, so the file
     that refers to the others should come last.
 
     Args:
@@ -105,7 +107,9 @@ def _remove_partial_directory(directory: Path) -> None:
 
 @contextlib.contextmanager
 def whole_directory(path: Path) -> Iterator[Path]:
-    """Gives an empty directory to fill, which becomes `path` once all is written, or vanishes.
+    """Yields an empty directory, which is renamed to `path` when the block ends.
+
+    If the block fails, the directory is removed.
 
     Args:
         path: The directory. It may exist only if it is empty.
@@ -140,17 +144,17 @@ def _sync(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole.
+    """Writes a text file atomically, in UTF-8.
 
     Raises:
-        WriteError: If it cannot be written; what was there stays.
+        WriteError: If it cannot be written; an earlier file stays.
     """
     with whole_file(path) as written:
         written.write_text(text, encoding="utf-8")
 
 
 def append(path: Path, data: bytes) -> None:
-    """Adds to the end of a file, on the disk when this returns.
+    """Appends to a file; the data is on the disk when this returns.
 
     Raises:
         WriteError: If it cannot be written; the file stays as it was.
@@ -159,7 +163,7 @@ def append(path: Path, data: bytes) -> None:
         end = file.tell()
         try:
             rest = memoryview(data)
-            while rest:  # a disk that is nearly full takes a part, and says what is wrong then
+            while rest:  # a full disk may accept a part first
                 rest = rest[file.write(rest) :]
             os.fsync(file.fileno())
         except BaseException:
@@ -168,10 +172,10 @@ def append(path: Path, data: bytes) -> None:
 
 
 def link(source: Path, path: Path) -> None:
-    """Gives a file a further name, in the place of what had it; a copy where links are unknown.
+    """Links a file to another path, which it replaces; copies it if links are not supported.
 
     Raises:
-        WriteError: If it cannot be written; what was there stays.
+        WriteError: If it cannot be written; an earlier file stays.
     """
     with whole_file(path) as written:
         try:
@@ -181,17 +185,17 @@ def link(source: Path, path: Path) -> None:
 
 
 def remove_partial(directory: Path) -> None:
-    """Removes what a killed process was writing into a directory."""
+    """Removes the temporary files that a killed process left in a directory."""
     for path in directory.glob(f"{PARTIAL}*"):
         _remove_partial_directory(path)
 
 
 @contextlib.contextmanager
 def write_errors(path: Path) -> Iterator[None]:
-    """Turns an `OSError` into a `WriteError` that names `path`, unless it is one already.
+    """Turns an `OSError` in its block into a `WriteError` that names `path`.
 
     Raises:
-        WriteError: If there is an `OSError` within.
+        WriteError: If there is an `OSError`.
     """
     try:
         yield
@@ -202,6 +206,6 @@ def write_errors(path: Path) -> Iterator[None]:
 
 
 def refuse_taken(path: Path, kind: str = "file") -> None:
-    """Raises a `RunError` if there is something where a file or a directory is to be written."""
+    """Raises a `RunError` if the path of a new file or directory exists already."""
     if path.exists():
         raise RunError(f"{path} exists already; remove it, or choose another {kind}.")

@@ -1,4 +1,4 @@
-"""Something done as soon as Keras is there, without importing it. Imports no backend."""
+"""Runs an action when Keras is imported, without importing it. Imports no backend."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -10,9 +10,12 @@ if TYPE_CHECKING:
 
 
 def when_keras_is_imported(action: Callable[[], object]) -> None:
-    """Does something once: now if Keras has been imported, else right after it is.
+    """Runs an action once: now if Keras is imported, otherwise directly after its import.
 
-    An import of Keras chooses the backend, by KERAS_BACKEND, so it is left to whoever needs it.
+    Importing Keras fixes the backend, so this module leaves the import to the user's code.
+
+    Args:
+        action: A function without arguments.
     """
     if "keras" in sys.modules:
         action()
@@ -21,10 +24,10 @@ def when_keras_is_imported(action: Callable[[], object]) -> None:
 
 
 class _KerasFinder:
-    """Finds Keras as the other finders do, and adds an action to what its loader does.
+    """Finds Keras by the other finders, and makes its loader run an action afterwards.
 
-    It stays until Keras has been loaded: an import that fails, as with a backend that is not
-    installed, may be tried again.
+    It stays in `sys.meta_path` until Keras is loaded, since an import that failed, such as with a
+    missing backend, may be repeated.
     """
 
     def __init__(self, action: Callable[[], object]) -> None:
@@ -46,10 +49,10 @@ class _KerasFinder:
         load = loader.exec_module
 
         def load_and_act(module):
-            del loader.exec_module  # the loader is left as it was
+            del loader.exec_module  # restore the loader
             load(module)
             if self in sys.meta_path:
                 sys.meta_path.remove(self)
                 self._action()
 
-        loader.exec_module = load_and_act  # of this import's loader alone, not of its class
+        loader.exec_module = load_and_act  # on this loader only, not on its class

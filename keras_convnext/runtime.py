@@ -1,4 +1,7 @@
-"""The choice of the backend, to be made before Keras is imported, and what goes with it."""
+"""Backend, precision, seed and determinism of a run.
+
+The backend must be chosen before Keras is imported, so this module imports none.
+"""
 
 import contextlib
 import importlib
@@ -16,7 +19,7 @@ import numpy as np
 from keras_convnext.errors import MissingPackage, UserError
 from keras_convnext.recipe import Runtime
 
-# Read when XLA and cuBLAS are first used, so they are set before the backend is imported.
+# XLA and cuBLAS read these on their first use, so they are set before the backend is imported.
 DETERMINISTIC_XLA = "--xla_gpu_deterministic_ops=true"
 CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -24,14 +27,14 @@ PACKAGES = ("keras", "tensorflow", "jax", "torch", "keras-cv", "numpy", "keras-c
 
 
 def choose_backend(name: str | None) -> None:
-    """Makes Keras use a backend, or checks that the one it has is there.
+    """Selects Keras's backend, and checks that it is installed.
 
     Args:
-        name: `"tensorflow"`, `"jax"` or `"torch"`; `None` leaves the choice to the environment
-            variable KERAS_BACKEND or to Keras's own configuration file.
+        name: `"tensorflow"`, `"jax"` or `"torch"`; `None` takes the environment variable
+            KERAS_BACKEND or Keras's configuration file.
 
     Raises:
-        UserError: If Keras or KERAS_BACKEND has settled on another backend already.
+        UserError: If Keras was imported with another backend, or KERAS_BACKEND names another.
         MissingPackage: If the backend is not installed.
     """
     if "keras" in sys.modules:
@@ -42,8 +45,8 @@ def choose_backend(name: str | None) -> None:
         settled, by = os.environ.get("KERAS_BACKEND"), "the environment variable KERAS_BACKEND is"
     if name is not None and settled not in (None, name):
         raise UserError(
-            f"The backend should be {name!r}, but {by} {settled!r}. Make the two agree, or leave "
-            f"the backend out of the recipe."
+            f"The backend should be {name!r}, but {by} {settled!r}. Change one of the two, or "
+            f"remove runtime.backend from the recipe."
         )
     chosen = name or settled
     if chosen is not None:
@@ -52,12 +55,12 @@ def choose_backend(name: str | None) -> None:
         if not importlib.util.find_spec(chosen):
             raise MissingPackage(f"The backend {chosen!r}", chosen)
         os.environ["KERAS_BACKEND"] = chosen
-    # PyTorch's threads would otherwise spin while they wait, and take the processors from tf.data.
+    # Otherwise PyTorch's idle threads spin and take processor time from tf.data.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def default_backend() -> str:
-    """Returns the backend that KERAS_BACKEND or, without it, Keras's configuration names."""
+    """Returns the backend from KERAS_BACKEND or, if it is not set, from Keras's configuration."""
     if "KERAS_BACKEND" in os.environ:
         return os.environ["KERAS_BACKEND"]
     import keras
@@ -66,18 +69,18 @@ def default_backend() -> str:
 
 
 def start_quietly(backend: str | None = None, deterministic: bool = False) -> None:
-    """Chooses the backend and imports it and TensorFlow, whose tf.data reads the images.
+    """Imports Keras with a backend, and TensorFlow for tf.data, without their start-up messages.
 
-    For the command line: what TensorFlow prints while it is imported, which no setting of its own
-    stops, is kept back unless the import fails.
+    For the command line. TensorFlow has no setting that silences the messages of its import, so the
+    error stream is captured and printed only if an import fails.
 
     Args:
         backend: As in `choose_backend`. Defaults to `None`.
-        deterministic: Whether the backend is told to give the same bits every time, which some must
-            be told before they are imported. Defaults to `False`.
+        deterministic: Whether to prepare deterministic kernels, which some backends need before
+            they are imported. Defaults to `False`.
 
     Raises:
-        UserError: If the backend cannot be had; see `choose_backend`.
+        UserError: If the backend cannot be used; see `choose_backend`.
         MissingPackage: If TensorFlow or Keras's configured backend is not installed.
     """
     choose_backend(backend)
@@ -85,17 +88,17 @@ def start_quietly(backend: str | None = None, deterministic: bool = False) -> No
         _prepare_determinism()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        with _kept_back_stderr():
+        with _captured_stderr():
             importlib.import_module("keras")  # first: torch must be imported before TensorFlow
-            # The search for GPUs speaks too, and would do so at the first use.
+            # Searching for GPUs prints messages too; otherwise on the first use.
             importlib.import_module("tensorflow").config.list_physical_devices()
     except ModuleNotFoundError as error:
         raise MissingPackage(f"{error.name!r}, which is needed here,", "train") from error
 
 
 @contextlib.contextmanager
-def _kept_back_stderr():
-    """Holds back what native code writes to the error stream; shows it if the block fails."""
+def _captured_stderr():
+    """Captures the error stream, of native code too, and prints it only if the block fails."""
     sys.stderr.flush()
     terminal = os.dup(2)
     with tempfile.TemporaryFile() as kept:
@@ -113,11 +116,11 @@ def _kept_back_stderr():
 
 
 def refuse_missing(packages: Mapping[str, str], extra: str) -> None:
-    """Raises a `MissingPackage` that names all packages that are not installed.
+    """Raises a `MissingPackage` that lists all packages that are not installed.
 
     Args:
-        packages: By the names they are imported under, what they are called and what for.
-        extra: The extra of this package that brings them.
+        packages: Name and purpose of each package for the message, by the name of its import.
+        extra: The extra of keras-convnext that installs them.
 
     Example:
         >>> refuse_missing({"sklearn": "scikit-learn, which holds the digits,"}, "train")
@@ -130,12 +133,14 @@ def refuse_missing(packages: Mapping[str, str], extra: str) -> None:
 
 @contextlib.contextmanager
 def configured(runtime: Runtime) -> Iterator[None]:
-    """Within, Keras is set up as by `configure`; afterwards as it was before.
+    """Configures Keras for a run, and restores the earlier configuration afterwards.
 
-    What comes back is the dtype policy, the data format, PyTorch's choice of deterministic
-    algorithms, and the state of the generators of Python and NumPy, from which a program may draw
-    what it trains next. What has no way back stays: TensorFlow's determinism, and the seed of
-    Keras's and the backends' generators.
+    It restores the dtype policy, the data format, PyTorch's choice of deterministic algorithms, and
+    the random states of Python and NumPy, which the calling program may use. It cannot restore
+    TensorFlow's determinism and the random states of Keras and the backends.
+
+    Args:
+        runtime: The section `runtime` of a recipe.
 
     Raises:
         UserError: As `configure` does.
@@ -145,7 +150,7 @@ def configured(runtime: Runtime) -> Iterator[None]:
 
     policy, data_format = keras.config.dtype_policy(), keras.config.image_data_format()
     python_state, numpy_state = random.getstate(), np.random.get_state()
-    with _pytorch_as_it_was():
+    with _restored_torch_determinism():
         try:
             configure(runtime)
             yield
@@ -157,7 +162,7 @@ def configured(runtime: Runtime) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _pytorch_as_it_was():
+def _restored_torch_determinism():
     import keras
 
     if keras.backend.backend() != "torch":
@@ -174,17 +179,20 @@ def _pytorch_as_it_was():
 
 
 def configure(runtime: Runtime) -> None:
-    """Sets Keras up for a run: backend, precision, data format, seed and determinism.
+    """Configures Keras for a run: backend, precision, data format, seed and determinism.
+
+    Args:
+        runtime: The section `runtime` of a recipe.
 
     Raises:
-        UserError: If the backend cannot be had; see `choose_backend`. Or if it is too late to make
+        UserError: If the backend cannot be used, see `choose_backend`; or if it is too late to make
             it deterministic.
     """
     choose_backend(runtime.backend)
     import keras
 
     keras.config.set_dtype_policy(runtime.precision)
-    # tf.data delivers images with their channels last, whatever Keras's configuration file says.
+    # tf.data yields channels-last images, whatever Keras's configuration file says.
     keras.config.set_image_data_format("channels_last")
     keras.utils.set_random_seed(runtime.seed)
     if runtime.deterministic:
@@ -207,7 +215,7 @@ def _make_tensorflow_deterministic() -> None:
 def _make_jax_deterministic() -> None:
     import jax
 
-    # On CPUs it is so in any case.
+    # CPUs are deterministic without the flag.
     if DETERMINISTIC_XLA not in os.environ.get("XLA_FLAGS", "") and jax.default_backend() != "cpu":
         raise _too_late(f"XLA_FLAGS={DETERMINISTIC_XLA}")
 
@@ -230,21 +238,21 @@ _DETERMINISM = {
 
 def _too_late(variable: str) -> UserError:
     return UserError(
-        f"runtime.deterministic needs the environment variable {variable} before the GPU is first "
-        f"used, and it has been used already. Set it before Python starts, or train from the "
+        f"runtime.deterministic needs the environment variable {variable} before the first use of "
+        f"the GPU, which has been used already. Set it before Python starts, or train from the "
         f"command line, which sets it."
     )
 
 
 def describe() -> dict[str, object]:
-    """Returns what a result depends on besides its recipe: versions, backend and machine."""
+    """Returns the backend, the versions and the machine, on which results depend as well."""
     import keras
 
     return {"backend": keras.backend.backend(), **describe_python(PACKAGES)}
 
 
 def describe_python(packages: Iterable[str]) -> dict[str, object]:
-    """Returns the versions of Python and of packages, and what they run on."""
+    """Returns the versions of Python and of packages, and the machine."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -89,7 +89,7 @@ def test_starting_without_tensorflow_names_the_extra(monkeypatch):
 
 
 @pytest.mark.backend_free
-def test_what_native_code_says_while_starting_is_kept_back(monkeypatch, capfd):
+def test_messages_of_native_code_while_starting_are_captured(monkeypatch, capfd):
     imports = []
 
     def noisy(name):
