@@ -1,4 +1,4 @@
-"""Commands as a person types them. Most run in this process, which has its imports behind it."""
+"""Commands as typed in a shell. Most run in this process, to save the time of the imports."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Every recipe of the repository: what it says, what it stands for, and that it trains."""
+"""Every recipe of the package: its header, its numbers against the paper, and two updates."""
 
 import functools
 

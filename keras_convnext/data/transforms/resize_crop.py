@@ -21,17 +21,16 @@ def evaluation_image(
 ) -> tf.Tensor:
     """Resizes and crops an image as the official code does for evaluation.
 
-    Below `warp_from` pixels: the short side is resized to `int(size / crop_fraction)` and the
-    centre is cropped. From `warp_from` on: the whole image is resized and its aspect ratio is not
-    kept. Source: the official `datasets.py`; for the resizing see `resize`. It has squares only:
-    for other sizes the image is resized until it just covers height and width over `crop_fraction`,
-    keeping its aspect ratio, and the centre is cropped. For squares that is the rule below
-    `warp_from`.
+    Below `warp_from` pixels, the shorter side is resized to `int(size / crop_fraction)` and the
+    centre is cropped. From `warp_from` on, the whole image is resized without keeping its aspect
+    ratio. Source: the official `datasets.py`, which has square results only. For other sizes, the
+    image is resized to the smallest size that covers height and width over `crop_fraction`, keeping
+    its aspect ratio, and the centre is cropped.
 
     Args:
         image: `uint8` tensor of shape `(height, width, channels)`.
         size: Height and width of the result, in pixels: one number for both, or two.
-        crop_fraction: The crop's share of the resized image, in (0, 1].
+        crop_fraction: Side of the crop as a fraction of the resized image's, in (0, 1].
         rounded: Whether the values are whole numbers from 0 to 255, as Pillow has them. Defaults to
             `True`.
         interpolation: `"bicubic"` or `"bilinear"`. Defaults to `"bicubic"`.
