@@ -106,7 +106,7 @@ def test_a_file_is_no_folder(tmp_path):
 
 def test_images_outside_of_class_folders_are_refused(tmp_path, write_images):
     write_images(tmp_path, {"1.png": 0, "2.png": 1})
-    with pytest.raises(DataError, match="holds no class folders. .* Put the images of every class"):
+    with pytest.raises(DataError, match="holds no class folders. .* Put the images of each class"):
         image_folder(tmp_path)
 
 
@@ -237,7 +237,7 @@ def test_the_parts_of_a_data_set_are_no_classes(tmp_path, write_images):
     write_images(tmp_path / "x/train", BOTH)
     with pytest.raises(DataError, match="holds the splits of a data set, train, val, not its"):
         load_splits(folder_data(tmp_path / "x"))
-    with pytest.raises(DataError, match="Name one of the parts, such as .*train/val;"):
+    with pytest.raises(DataError, match="Pass one of the splits, such as .*train/val;"):
         load_split(tmp_path / "x/train")
     write_images(tmp_path / "vehicles", {"train/1.png": 0, "test/1.png": 0})
     assert load_split(tmp_path / "vehicles").class_names == ("test", "train")
@@ -246,7 +246,7 @@ def test_the_parts_of_a_data_set_are_no_classes(tmp_path, write_images):
 def test_classes_that_all_hold_the_same_folders_are_doubted(tmp_path, write_images, caplog):
     images = {f"{part}/{name}/1.png": 0 for part in ("a", "b") for name in ("cat", "dog")}
     assert image_folder(write_images(tmp_path, images)).class_names == ("a", "b")
-    assert "hold no files and each the same folders: cat, dog" in caplog.text
+    assert "None of them holds files, and all hold the same folders: cat, dog" in caplog.text
 
 
 def test_folders_below_some_classes_are_not_doubted(tmp_path, write_images, caplog):

@@ -208,7 +208,7 @@ def test_grey_images_get_three_channels(tmp_path):
 
 def test_hidden_labels_are_refused(tmp_path):
     prepared(Greys, tmp_path)
-    message = "image 0 of greys test has no label .*judged elsewhere. Name another split"
+    message = "image 0 of greys test has no label .*not published. Name another split"
     with pytest.raises(DataError, match=message):
         tfds_split("greys", "test", str(tmp_path))
 
@@ -370,13 +370,13 @@ def test_what_is_no_name_is_refused(photos, name):
 
 @pytest.mark.parametrize("split", ["validation", None, "train[:200x]", "train[3:3]", ""])
 def test_the_splits_there_are_named(photos, split):
-    with pytest.raises(DataError, match=r"Its splits are train, test, and parts .* train\[:10%\]"):
+    with pytest.raises(DataError, match=r"Its splits are train, test, and slices .* train\[:10%\]"):
         tfds_split("photos", split, photos[1])
 
 
 def test_a_set_without_labels_is_refused_by_its_features(tmp_path):
     prepared(Masks, tmp_path)
-    with pytest.raises(DataError, match=r"ClassLabel are needed, and it has .*mask \(Image\)"):
+    with pytest.raises(DataError, match=r"ClassLabel; it has .*mask \(Image\)"):
         tfds_split("masks", "train", str(tmp_path))
 
 
