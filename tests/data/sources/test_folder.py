@@ -218,7 +218,7 @@ def folder_data(path, **settings):
 
 def test_one_class_is_never_trained(tmp_path, write_images):
     write_images(tmp_path, {"train/owl/1.png": 0, "train/owl/2.png": 0})
-    with pytest.raises(DataError, match="train holds one class, owl, .* owl holds 2 files, such"):
+    with pytest.raises(DataError, match="train holds one class, owl; .* owl holds 2 files, such"):
         load_splits(folder_data(tmp_path))
 
 

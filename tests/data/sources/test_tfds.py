@@ -221,7 +221,7 @@ class Partly(Greys):
 
 
 def test_a_single_image_without_a_label_is_named_once_it_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("keras_convnext.data.sources.tfds.LOOKED_AT", 1)
+    monkeypatch.setattr("keras_convnext.data.sources.tfds.CHECKED", 1)
     prepared(Partly, tmp_path)
     split = tfds_split("partly", "train", str(tmp_path))
     message = r"image \d+ of partly train has no label"
