@@ -4,6 +4,7 @@ import errno
 import importlib.util
 import json
 import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -426,6 +427,7 @@ def labelled():
         """Under whatever name."""
 
         VERSION = tfds.core.Version("1.0.0")
+        code_path = Path(__file__)  # or a package's resources are looked for
 
         def __init__(self, data_dir, images, labels, class_names):
             self.pairs, self.class_names = zip(images, labels, strict=True), class_names

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,6 +44,8 @@ class Photos(tfds.core.GeneratorBasedBuilder):
         ("label", tfds.features.ClassLabel(names=NAMES)),
     )
     KEYS = ("image", "label")
+    # Without it, TensorFlow Datasets looks for a package's resources, by an undeclared dependency.
+    code_path = Path(__file__)
 
     def _info(self):
         features = tfds.features.FeaturesDict(dict(self.FEATURES))
