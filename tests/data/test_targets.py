@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from keras_convnext.data.pipeline import evaluation_dataset, training_dataset
-from keras_convnext.data.sources.load import ArraySplit
+from keras_convnext.data.sources.split import ArraySplit
 from keras_convnext.data.targets import Targets
 from keras_convnext.recipe import Augment, Data
 
