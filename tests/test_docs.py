@@ -111,7 +111,8 @@ def run_blocks(page, workplace, hub_cache):
         if text:
             runnable.append((kind, text))
     environment = {
-        **os.environ,
+        # A recipe's backend must not contradict the environment's.
+        **{name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"},
         "PATH": os.pathsep.join(
             [str(workplace / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]
         ),
