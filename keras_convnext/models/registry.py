@@ -7,7 +7,8 @@ from typing import Any
 import keras
 
 from keras_convnext.catalog.architectures import Network, get_network
-from keras_convnext.catalog.checkpoints import resolve
+from keras_convnext.catalog.checkpoints import Checkpoint, resolve
+from keras_convnext.catalog.preprocessing import OFFICIAL
 from keras_convnext.errors import WeightsError
 
 
@@ -52,7 +53,31 @@ def build(network: Network, **kwargs: Any) -> keras.Model:
                 f"weights={weights!r}."
             )
         arguments["weights"] = weights
+    if not isinstance(weights, Checkpoint):  # a checkpoint has a row of its own
+        arguments = _with_defaults(network, arguments)
     return _builder(network)(**arguments)
+
+
+def _with_defaults(network: Network, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Returns the arguments with the row's normalization and image size if they are not given.
+
+    Builders have the same defaults as most rows. A row that shares them leaves them to the builder,
+    which may know better: a `.keras` file stores its normalization.
+    """
+    mean, std = network.preprocessing.mean, network.preprocessing.std
+    given = arguments.get("mean") is not None or arguments.get("std") is not None
+    if not given and (mean, std) != (OFFICIAL.mean, OFFICIAL.std):
+        arguments = {**arguments, "mean": mean, "std": std}
+    has_shape = any(arguments.get(key) is not None for key in ("input_shape", "input_tensor"))
+    has_top = arguments.get("include_top", True)
+    if has_top and not has_shape and network.image_size != Network.image_size:
+        size = (network.image_size, network.image_size)
+        first = keras.config.image_data_format() == "channels_first"
+        arguments = {
+            **arguments,
+            "input_shape": (len(mean), *size) if first else (*size, len(mean)),
+        }
+    return arguments
 
 
 def _builder(network: Network) -> Callable[..., keras.Model]:
