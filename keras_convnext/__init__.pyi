@@ -21,8 +21,10 @@ from keras_convnext.models import ConvNeXtSmall as ConvNeXtSmall
 from keras_convnext.models import ConvNeXtTiny as ConvNeXtTiny
 from keras_convnext.models import ConvNeXtXLarge as ConvNeXtXLarge
 from keras_convnext.models import create_model as create_model
+from keras_convnext.models import decode_predictions as decode_predictions
 from keras_convnext.models import feature_pyramid as feature_pyramid
 from keras_convnext.models import model_from_weights as model_from_weights
+from keras_convnext.models import preprocess_input as preprocess_input
 from keras_convnext.recipe import Recipe as Recipe
 from keras_convnext.recipe import load_recipe as load_recipe
 from keras_convnext.runs.directory import RunDirectory as RunDirectory

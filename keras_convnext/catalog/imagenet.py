@@ -1,17 +1,17 @@
 """The classes of ImageNet in the order of the published classifiers. Imports no backend.
 
-A class is a synset of WordNet: an id such as `n01440764` and words that mean the same, such as
-"tench, Tinca tinca". Both ImageNet-1K's 1000 and ImageNet-22K's 21841 classes (the release of fall
-2011) stand in the order of their ids, which is the alphabetical order of the folders that their
-images are distributed in. 999 of the 1000 are among the 21841: n04399382, the teddy bear, is not.
+A class is a synset of WordNet: an id such as `n01440764` and synonyms such as "tench, Tinca tinca".
+The 1000 classes of ImageNet-1K and the 21841 of ImageNet-22K (the release of fall 2011) are in the
+order of their ids, which is the alphabetical order of the folders that their images are distributed
+in. 999 of the 1000 are among the 21841: n04399382, the teddy bear, is not.
 """
 
 import collections
 import functools
 from importlib import resources
 
-# Mean and standard deviation of its RGB values on a scale of 0 to 1, as every published checkpoint
-# expects images to be normalised.
+# Mean and standard deviation of its RGB values on a scale of 0 to 1. The official code normalizes
+# images by them.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 FILES = {1000: "imagenet_1k.tsv", 21841: "imagenet_22k.tsv"}
@@ -34,8 +34,8 @@ def synsets(classes: int = 1000) -> tuple[str, ...]:
 def class_names(classes: int = 1000) -> tuple[str, ...]:
     """Returns a name for every class; no two are the same.
 
-    It is the first of the synset's words; where another class has the same, all of them; and where
-    even those are the same, they are followed by the id.
+    The name is the first of the synset's synonyms. If another class has the same first synonym, the
+    name is all of them; if even these are the same, the id follows.
 
     Args:
         classes: 1000 or 21841.

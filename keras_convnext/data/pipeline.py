@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_convnext.catalog.preprocessing import OFFICIAL, Preprocessing
-from keras_convnext.data.pixels import refuse_files
+from keras_convnext.data.pixels import check_files_have
 from keras_convnext.data.preprocessor import Preprocessor
 from keras_convnext.data.sources.load import Split
 from keras_convnext.data.targets import CLASS_TARGETS, Targets
@@ -136,7 +136,7 @@ def evaluation_dataset(
     Raises:
         UserError: If image files cannot be converted to that many channels.
     """
-    refuse_files(channels)
+    check_files_have(channels)
     _hide_gpu_from_tensorflow()
 
     preprocessor = Preprocessor(

@@ -1,4 +1,4 @@
-"""What people call an image, as pixels: files, encoded bytes, Pillow's images and arrays."""
+"""Reads the pixels of an image file, encoded bytes, a Pillow image or an array."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Image: TypeAlias = Union[str, os.PathLike[str], bytes, np.ndarray, "pillow.Image"]
 
-# What an image file can be turned into; arrays may have any number of channels.
+# Channels that an image file can be converted to; arrays may have any number.
 CHANNELS_OF_FILES = (1, 3)
 _ENCODED = (bytes, bytearray, memoryview)
 # Pillow's ITU-R 601-2 luma: the weights of red, green and blue in 65536ths.
@@ -28,11 +28,11 @@ def pixels_of(image: Image, channels: int, apply_orientation: bool = True) -> tf
 
     Args:
         image: An image file, its bytes, an image of Pillow's in any mode, or an array: `(height,
-            width)` and `(height, width, 1)` are grey, `(height, width, 3)` is RGB, and of RGBA,
-            `(height, width, 4)`, the transparency is dropped. Values are from 0 to 255, in `uint8`
+            width)` and `(height, width, 1)` are grey, `(height, width, 3)` is RGB, and `(height,
+            width, 4)` is RGBA, whose transparency is dropped. Values are from 0 to 255, in `uint8`
             or wider types; they are rounded.
-        channels: 3 for RGB, 1 for grey. For any other number only arrays of as many channels are
-            taken, whose values may be any: what they mean is known to the network alone.
+        channels: 3 for RGB, 1 for grey. Any other number takes arrays of as many channels only,
+            with any values, since only the network knows their meaning.
         apply_orientation: Whether files and Pillow's images are turned as their EXIF tag says.
 
     Returns:
@@ -40,7 +40,7 @@ def pixels_of(image: Image, channels: int, apply_orientation: bool = True) -> tf
 
     Raises:
         DataError: If a file is missing or is no image.
-        UserError: If it is nothing of the above.
+        UserError: If it is none of these.
     """
     if _is_array(image):
         return _of_array(np.asarray(image), channels)
@@ -49,7 +49,7 @@ def pixels_of(image: Image, channels: int, apply_orientation: bool = True) -> tf
             f"An image must be a file's path, a file's bytes, an image of Pillow's or an array of "
             f"pixels. Received: {type(image).__name__}."
         )
-    refuse_files(channels)
+    check_files_have(channels)
     if _is_pillow(image):
         return _of_pillow(image, channels, apply_orientation)
     return in_channels(_decoded(image, apply_orientation), channels)
@@ -81,17 +81,19 @@ def _is_file(image) -> bool:
 
 
 def _is_array(image) -> bool:
-    """Whether this is an array or a tensor, of any backend; NumPy's strings are none."""
+    """Whether this is an array or a tensor of any backend; NumPy's strings are not."""
     return hasattr(image, "__array__") and not _is_file(image) and not _is_pillow(image)
 
 
 def _is_pillow(image) -> bool:
-    module = sys.modules.get("PIL.Image")  # not imported: then the image cannot be one
+    module = sys.modules.get(
+        "PIL.Image"
+    )  # None if Pillow is not imported: then the image cannot be one
     return module is not None and isinstance(image, module.Image)
 
 
-def refuse_files(channels: int) -> None:
-    """Raises a `UserError` if image files cannot be turned into this many channels."""
+def check_files_have(channels: int) -> None:
+    """Raises a `UserError` if image files cannot be converted to this many channels."""
     if channels not in CHANNELS_OF_FILES:
         raise UserError(
             f"The network takes images of {channels} channels, and image files can be turned into "
@@ -100,7 +102,7 @@ def refuse_files(channels: int) -> None:
 
 
 def in_channels(image: tf.Tensor, channels: int) -> tf.Tensor:
-    """Turns RGB into grey where one channel is wanted, as Pillow's `convert("L")` does.
+    """Converts RGB to grey if `channels` is 1, as Pillow's `convert("L")` does.
 
     Args:
         image: `uint8` tensor of shape `(height, width, 3)`.
@@ -134,7 +136,7 @@ def _read(path: str) -> bytes:
             return file.read()
     except FileNotFoundError:
         raise DataError(f"There is no file {path}.") from None
-    except (OSError, ValueError) as error:  # the latter of a name that no file can have
+    except (OSError, ValueError) as error:  # the latter for a name that no file can have
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path} cannot be read as an image: {reason}.") from None
 
@@ -142,13 +144,13 @@ def _read(path: str) -> bytes:
 def _of_pillow(image, channels, apply_orientation) -> tf.Tensor:
     if apply_orientation:
         image = _turned(image)
-    if image.mode in ("I", "F"):  # of which Pillow's own conversion would cut off what is above 255
+    if image.mode in ("I", "F"):  # Pillow's own conversion would clip values above 255
         return _of_array(np.asarray(image), channels)
     try:
         if image.mode.startswith("I;16"):
             return _of_array((np.asarray(image) >> 8).astype("uint8"), channels)
         return _of_array(np.asarray(image.convert("RGB")), channels)
-    except OSError as error:  # Pillow reads a file when its pixels are first asked for
+    except OSError as error:  # Pillow reads a file when its pixels are first needed
         raise DataError(f"An image of Pillow's cannot be read: {error}.") from error
     except ValueError as error:
         raise UserError(
@@ -157,11 +159,11 @@ def _of_pillow(image, channels, apply_orientation) -> tf.Tensor:
 
 
 def _turned(image):
-    from PIL import ImageOps  # there, since the image is one of Pillow's
+    from PIL import ImageOps  # installed, since the image is one of Pillow's
 
     try:
         return ImageOps.exif_transpose(image)
-    except (OSError, ValueError, SyntaxError):  # a damaged tag says nothing
+    except (OSError, ValueError, SyntaxError):  # a damaged tag is ignored
         return image
 
 
@@ -197,7 +199,7 @@ def _eight_bits(array) -> np.ndarray:
     if array.dtype.kind == "f" or (array.dtype.kind in "ui" and array.dtype.itemsize >= 4):
         low, high = float(array.min()), float(array.max())
         found = f"{array.dtype} with values from {low:g} to {high:g}"
-        # False of NaN. Values from 0 to 1 are another scale, though zeros are black on either.
+        # False for NaN. Values from 0 to 1 are another scale, but zeros are black on either.
         is_right = low >= 0 and (high == 0 or 1 < high <= 255)
     else:
         found, is_right = str(array.dtype), False

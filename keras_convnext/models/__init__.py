@@ -1,5 +1,7 @@
 """ConvNeXt networks as functional Keras models."""
 
+from keras_convnext.models.applications import decode_predictions as decode_predictions
+from keras_convnext.models.applications import preprocess_input as preprocess_input
 from keras_convnext.models.constructors import ConvNeXtBase as ConvNeXtBase
 from keras_convnext.models.constructors import ConvNeXtIsotropicBase as ConvNeXtIsotropicBase
 from keras_convnext.models.constructors import ConvNeXtIsotropicLarge as ConvNeXtIsotropicLarge

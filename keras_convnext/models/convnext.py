@@ -253,6 +253,7 @@ def check_options(
     classes=None,
     drop_path_rate=0.0,
     layer_scale_init_value=None,
+    head_init_scale=1.0,
     mean=None,
     std=None,
     smallest_size=1,
@@ -277,6 +278,7 @@ def check_options(
             f"`drop_path_rate` is the last block's probability of being dropped and must lie in "
             f"[0, 1). Received: drop_path_rate={drop_path_rate}."
         )
+    real("head_init_scale", head_init_scale)
     if layer_scale_init_value is not None and not (
         real("layer_scale_init_value", layer_scale_init_value) > 0
     ):

@@ -1,4 +1,4 @@
-"""The feature maps of every stage, as detection and segmentation networks take them."""
+"""The feature maps of every stage, for detection and segmentation networks."""
 
 import re
 
@@ -11,10 +11,10 @@ BLOCK_NAME = re.compile(r"stages_(\d+)_blocks_(\d+)")
 
 
 def feature_pyramid(model: keras.Model) -> keras.Model:
-    """Returns a model that gives the output of every stage.
+    """Returns a model that outputs the feature map of every stage.
 
-    It shares its layers and weights with `model`. The maps are the stages' outputs as they are; the
-    paper's dense networks put a LayerNorm of their own behind each (appendix A.3).
+    It shares its layers and weights with `model`. The maps are the stages' outputs without a norm;
+    the paper's dense networks add a LayerNorm to each (appendix A.3).
 
     Args:
         model: A model of this package, with or without its top.
@@ -25,7 +25,7 @@ def feature_pyramid(model: keras.Model) -> keras.Model:
         network, `P2` has the shape `(batch, height // 4, width // 4, dims[0])`.
 
     Raises:
-        ValueError: If `model` holds no ConvNeXt, or its strides are no powers of 2.
+        ValueError: If `model` holds no ConvNeXt, or its strides are not powers of 2.
 
     Example:
         >>> backbone = keras_convnext.ConvNeXtTiny(include_top=False)

@@ -1,4 +1,4 @@
-"""Numbers as users pass them, NumPy's among them, as the Python numbers that a config can hold."""
+"""Converts numbers of any library, such as NumPy's, to Python's, which a config can hold."""
 
 import operator
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ def integer(name: str, value: Any) -> int:
     """Returns a whole number of any library as Python's.
 
     Raises:
-        ValueError: If it is none; `name` is the argument's.
+        ValueError: If it is not a whole number; `name` is the argument's.
     """
     try:
         return operator.index(value)
@@ -21,7 +21,7 @@ def integers(name: str, values: Any) -> tuple[int, ...]:
     """Returns a sequence or an array of whole numbers as a tuple of Python's.
 
     Raises:
-        ValueError: If it is no sequence of whole numbers; `name` is the argument's.
+        ValueError: If it is not a sequence of whole numbers; `name` is the argument's.
     """
     if not isinstance(values, Iterable):
         raise ValueError(
@@ -32,7 +32,7 @@ def integers(name: str, values: Any) -> tuple[int, ...]:
 
 
 def image_shape(values: Any) -> tuple[int | None, ...]:
-    """Returns the shape of an image, of which a side may be `None`, as a tuple of Python's numbers.
+    """Returns the shape of an image as a tuple of Python's numbers; a side may be `None`.
 
     Raises:
         ValueError: If it holds anything else.
@@ -46,7 +46,7 @@ def real(name: str, value: Any) -> float:
     """Returns a number of any library as Python's.
 
     Raises:
-        ValueError: If it is none; `name` is the argument's.
+        ValueError: If it is not a number; `name` is the argument's.
     """
     try:
         return float(value)

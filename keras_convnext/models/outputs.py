@@ -1,4 +1,4 @@
-"""What a classifier gives: logits while it trains, probabilities when it is used."""
+"""The output of a classifier: logits in training, probabilities in use."""
 
 import itertools
 from typing import Any
@@ -9,25 +9,25 @@ from keras import layers
 from keras_convnext.errors import UserError
 
 _KNOWN = {name: getattr(keras.activations, name) for name in ("linear", "softmax", "sigmoid")}
-# What hands on the values it is given.
+# Layers that pass values on unchanged in inference.
 _PASSING = (layers.Identity, layers.Dropout, layers.ActivityRegularization)
 
 
 def with_probabilities(model: keras.Model, binary: bool = False) -> keras.Model:
-    """Returns a model that gives probabilities, with the layers and weights of `model`.
+    """Returns a model that outputs probabilities, with the layers and weights of `model`.
 
-    A last layer without activation gives logits, which get a softmax. Softmax and sigmoid give
-    probabilities already; those of a sigmoid are independent of each other. One output tells two
-    classes apart: it is the probability of the second class, as with Keras's binary labels, and the
-    result has both, `(batch, 2)`.
+    A last layer without activation outputs logits, and a softmax is added. Softmax and sigmoid
+    output probabilities already; those of a sigmoid are independent of each other. A single output
+    is the probability of the second of two classes, as with Keras's binary labels; the result has
+    both, `(batch, 2)`.
 
     Args:
         model: A functional or sequential classifier with one output, `(batch, classes)`.
-        binary: Whether a single output without activation is a logit, which gets a sigmoid.
+        binary: Whether a single output without activation is a logit, to which a sigmoid is added.
             Defaults to `False`, since it may as well be the value of a regression.
 
     Raises:
-        UserError: If the model gives neither logits nor probabilities, or it cannot be told which.
+        UserError: If the model outputs neither logits nor probabilities, or it is unclear which.
 
     Example:
         >>> classifier = with_probabilities(ConvNeXtTiny(classifier_activation=None))
@@ -55,13 +55,13 @@ def is_multi_label(classifier: keras.Model) -> bool:
     """Returns whether the probabilities are independent, so that several classes may be present.
 
     Args:
-        classifier: What `with_probabilities` returns.
+        classifier: A model returned by `with_probabilities`.
     """
     return _activation(_last_layer(classifier)) == "sigmoid"
 
 
 def _of_one_output(model, activation, binary):
-    """Returns a model that gives the probabilities of both classes that one output tells apart."""
+    """Returns a model that outputs the probabilities of both classes of a single output."""
     if activation == "softmax":
         raise UserError(
             f"{model.name!r} has a softmax over a single output, which is 1.0 for every image. "
@@ -117,7 +117,7 @@ def _classes(model) -> int:
 
 
 def _last_layer(model) -> Any:
-    """Returns the layer that makes the output, within nested models too."""
+    """Returns the layer that computes the output, within nested models too."""
     tensor = model.outputs[0]
     while True:
         layer, node, index = tensor._keras_history
@@ -134,7 +134,7 @@ def _is_linear_activation(layer) -> bool:
 
 
 def _activation(layer) -> str | None:
-    """Returns a layer's activation: a name of Keras's, the text of another's, `None` for none."""
+    """Returns the name of a layer's activation, quoted if it is not Keras's; `None` for none."""
     if isinstance(layer, layers.Softmax):
         return "softmax" if layer.axis in (-1, 1) else f"softmax over axis {layer.axis}"
     activation = getattr(layer, "activation", None)

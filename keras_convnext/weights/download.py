@@ -1,4 +1,4 @@
-"""A file from a web address: resumed where it stopped, checked, and only then given its name."""
+"""Downloads a file: resumes an interrupted download, checks the file, then gives it its name."""
 
 import hashlib
 import http.client
@@ -22,7 +22,7 @@ from keras_convnext.errors import WeightsError
 
 CHUNK = 1 << 20
 TIMEOUT = 30  # seconds without a byte
-ATTEMPTS = 3  # for a connection that breaks off; each goes on where the last one stopped
+ATTEMPTS = 3  # for a connection that breaks off; each resumes where the last one stopped
 
 
 class _BrokenOff(Exception):
@@ -35,21 +35,21 @@ def download(
     sha256: str | None = None,
     check: Callable[[Path], None] | None = None,
 ) -> Path:
-    """Returns the file of a web address, downloading it unless it was before.
+    """Returns the file of a web address, downloading it if it is not here yet.
 
     Until it is complete and checked the file is called `NAME.partial`, so that no later call takes
-    a part for the whole. What is there of it is gone on with if the server says that its file is
-    still the same. Of two processes that want one file, the second waits for the first.
+    a part for the whole. A partial file is resumed if the server's file has not changed. If two
+    processes want one file, the second waits for the first.
 
     Args:
         url: Address of the file.
         directory: Where the file goes, under the last part of its address.
-        sha256: Its SHA-256 in hexadecimal, if known; a file that is there already is checked too.
+        sha256: Its SHA-256 in hexadecimal, if known; an existing file is checked too.
         check: Called with the path of the complete file before it gets its name; raises a
-            `WeightsError` if the file is not what it should be.
+            `WeightsError` if it is the wrong file.
 
     Raises:
-        WeightsError: If the file cannot be had or is not the right one.
+        WeightsError: If the file cannot be downloaded or is the wrong one.
     """
     name = _file_name(url)
     path = directory / name
@@ -60,7 +60,7 @@ def download(
                 return path
             part = _Part(path)
             _download_all(url, part)
-            _refuse_wrong_file(url, part, sha256, check)
+            _check_file(url, part, sha256, check)
             os.replace(part.path, path)
             part.version_file.unlink(missing_ok=True)
     except OSError as error:
@@ -89,19 +89,19 @@ def file_sha256(path: Path) -> str:
 
 
 class _Part:
-    """What has arrived of a file, and which version of the file it is a part of."""
+    """A partial file, and the version of the server's file that it is a part of."""
 
     def __init__(self, whole: Path) -> None:
         self.path = Path(f"{whole}.partial")
         self.version_file = Path(f"{whole}.version")
 
     def size(self) -> int:
-        """Bytes that can be gone on with."""
+        """Bytes that a download can resume after."""
         known = self.path.exists() and self.version_file.exists()
         return self.path.stat().st_size if known else 0
 
     def remember_version(self, headers) -> None:
-        # Without a strong one there is no safe way to go on later.
+        # Without a strong validator a download cannot be resumed safely.
         tag = headers.get("ETag", "W/")
         version = headers.get("Last-Modified") if tag.startswith("W/") else tag
         if version is None:
@@ -122,8 +122,8 @@ def _download_all(url, part):
         except _BrokenOff as error:
             if attempt == ATTEMPTS:
                 raise WeightsError(
-                    f"{url} broke off {ATTEMPTS} times: {error}. What arrived is kept where the "
-                    f"server allows to go on from there: try again."
+                    f"{url} broke off {ATTEMPTS} times: {error}. The part that arrived is kept "
+                    f"if the server can resume it: try again."
                 ) from None
 
 
@@ -131,7 +131,7 @@ def _download_rest(url, part):
     start = part.size()
     headers = {"Accept-Encoding": "identity"}
     if start:
-        # Of this version only; where the file has changed, the server sends all of the new one.
+        # If the file has changed, the server sends all of the new one.
         headers |= {"Range": f"bytes={start}-", "If-Range": part.version_file.read_text()}
     try:
         with _open(url, headers, part) as response:
@@ -140,7 +140,7 @@ def _download_rest(url, part):
                 part.remember_version(response.headers)
             elif not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
                 part.discard()
-                raise _BrokenOff("the server sent another part than was asked for")
+                raise _BrokenOff("the server sent another part than was requested")
             _write(url, response, part.path, start)
     except (http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
         raise _BrokenOff(_reason(error)) from error
@@ -154,10 +154,10 @@ def _open(url, headers, part):
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            part.discard()  # more is here than there
-            raise _BrokenOff("the part that was here did not fit the server's file") from None
+            part.discard()  # the partial file is longer than the server's file
+            raise _BrokenOff("the partial file did not match the server's file") from None
         raise WeightsError(
-            f"{url} cannot be had: the server answered {error.code} ({error.reason})."
+            f"{url} cannot be downloaded: the server answered {error.code} ({error.reason})."
         ) from None
     except urllib.error.URLError as error:
         raise WeightsError(
@@ -172,18 +172,18 @@ def _open(url, headers, part):
 
 
 def _ascii(url):
-    """Letters that addresses may not hold become `%C3%84`; those that already are stay."""
+    """Percent-encodes characters that addresses may not hold; encoded ones stay as they are."""
     return urllib.parse.quote(url, safe=string.punctuation)
 
 
 def _write(url, response, path, start):
-    """Appends the answer to the first `start` bytes of the file at `path`."""
+    """Writes the response after the first `start` bytes of the file at `path`."""
     length = response.headers.get("Content-Length")
     total = None if length is None else start + int(length)
     free = shutil.disk_usage(path.parent).free
     if total is not None and total - start > free:
         raise WeightsError(
-            f"{url} takes another {total - start:,} bytes, and only {free:,} are free in "
+            f"{url} needs another {total - start:,} bytes, and only {free:,} are free in "
             f"{path.parent}."
         )
     with path.open("ab" if start else "wb") as file, _progress() as progress:
@@ -207,7 +207,7 @@ def _progress():
     )
 
 
-def _refuse_wrong_file(url, part, sha256, check):
+def _check_file(url, part, sha256, check):
     try:
         received = file_sha256(part.path) if sha256 else None
         if sha256 and received != sha256.lower():

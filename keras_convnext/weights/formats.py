@@ -1,7 +1,7 @@
-"""How other projects call and lay out the weights of a ConvNeXt: one key map for both directions.
+"""Names and layouts of ConvNeXt weights in other projects: one key map for both directions.
 
 Our own name of a weight is its path in the Keras model, such as
-`stages_2_blocks_5/pointwise_conv_1/kernel`. A format says what another project calls the layer:
+`stages_2_blocks_5/pointwise_conv_1/kernel`. A format maps it to the name in another project, where
 `{s}` stands for the stage and `{b}` for the block, both from 0.
 """
 
@@ -24,16 +24,16 @@ class Format:
     """The names and the layout of one project.
 
     Attributes:
-        name: What the format is called.
+        name: Name of the format.
         layers: Our name of a layer, or the whole path of a weight, to theirs.
         suffixes: Our name of a weight in its layer to the end of theirs.
         layout: `"pytorch"` has a kernel's channels first and its output before its input; `"keras"`
             is ours.
         layer_scale_shape: Shape of layer scale's vector.
         isotropic: Whether its networks have one stage, which its names do not number.
-        aliases: Patterns of other ways a name may be written, with the way it is written here.
-        own_names: Pattern that the names of a network's weights begin with, where weights of other
-            layers may stand beside them under the same prefix; else all are the network's.
+        aliases: Patterns of other spellings of a name, with the spelling used here.
+        own_names: Pattern that the names of a network's weights begin with, if weights of other
+            layers may have the same prefix; else all are the network's.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Format:
     own_names: str = ""
 
     def name_of(self, path: str) -> str | None:
-        """Returns what the format calls the weight with our path; `None` if it has no such."""
+        """Returns the format's name of the weight with our path, or `None` if it has none."""
         generic, numbers = _generic(path)
         if self.isotropic and numbers.get("s", 0) > 0:
             return None
@@ -58,16 +58,16 @@ class Format:
         return self.layers[layer].format(**numbers) + self.suffixes[weight]
 
     def normalize_name(self, name: str) -> str:
-        """Returns a name of the format as `name_of` writes it."""
+        """Returns a name of the format in the spelling of `name_of`."""
         for pattern, replacement in self.aliases:
             name = re.sub(pattern, replacement, name, count=1)
         return name
 
     def is_own(self, name: str) -> bool:
-        """Whether a weight called so, as `normalize_name` writes it, can only be the network's.
+        """Whether a weight of this normalized name can only be the network's.
 
-        Not what stands below a classifier's name and is not called as its weights are: that is a
-        head which somebody put in its place.
+        A name below the classifier's that is not one of its weights belongs to another head that
+        replaced it.
         """
         if not re.match(self.own_names, name):
             return False
@@ -86,7 +86,7 @@ class Format:
         if not path.endswith("/kernel"):
             return array
         if self.layout == "keras":
-            # Where the depthwise convolution is a grouped one its last two axes are swapped.
+            # A depthwise convolution stored as a grouped one has its last two axes swapped.
             grouped = array.ndim == 4 and array.shape[2] == 1
             swapped = grouped and path.endswith("depthwise_conv/kernel")
             return array.swapaxes(2, 3) if swapped else array
@@ -110,18 +110,18 @@ class Format:
 
 
 def _generic(path):
-    """Returns the path without its numbers, and the numbers as the templates call them."""
+    """Returns the path without its numbers, and the numbers by the templates' keys."""
     match = _NUMBERED.match(path)
     if match is None:
         return path, {}
     stage = int(match[1])
-    # torchvision numbers downsamplings and stages through; keras.applications starts at 0.
+    # torchvision numbers downsamplings and stages in one sequence; keras.applications starts at 0.
     numbers = {"s": stage, "s_1": stage - 1, "even": 2 * stage, "odd": 2 * stage + 1, "b": match[3]}
     return f"{match[2]}/{path[match.end() :]}", numbers
 
 
 def _blocks(prefix: str, *names: str) -> dict[str, str]:
-    """What `BLOCK_LAYERS` are called, the last being a vector of its own and no layer."""
+    """Returns the names of `BLOCK_LAYERS`; the last is a vector, not a layer."""
     keys = [f"blocks/{layer}" for layer in BLOCK_LAYERS[:-1]] + ["blocks/layer_scale/gamma"]
     return {key: f"{prefix}.{name}" for key, name in zip(keys, names, strict=True)}
 

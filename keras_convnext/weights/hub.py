@@ -1,4 +1,4 @@
-"""Files from the Hugging Face Hub, through `huggingface_hub`: its cache and its settings hold."""
+"""Fetches files from the Hugging Face Hub with `huggingface_hub`, its cache and its settings."""
 
 import os
 import re
@@ -14,15 +14,15 @@ from keras_convnext.weights.tensor_files.safetensors_file import SHARDS, shards_
 
 
 def fetch_from_hub(repository: str, names: Sequence[str]) -> Path:
-    """Returns the first of some files that a repository has, downloading it unless it was before.
+    """Returns the first of some files that a repository has, downloading it if it is not cached.
 
     Args:
         repository: `owner/name` or `owner/name@revision`.
-        names: Names of files, the preferred one first. Of an index of several safetensors files,
-            all of them are fetched, and the path is the index's.
+        names: Names of files, the preferred one first. If one is an index of safetensors shards,
+            all shards are fetched too and the path of the index is returned.
 
     Raises:
-        WeightsError: If none of the files is there or can be had.
+        WeightsError: If the repository has none of the files, or they cannot be downloaded.
     """
     repo_id, _, revision = repository.partition("@")
     unreachable = None
@@ -59,16 +59,16 @@ class _Unreachable(Exception):
 
 
 def _fetch(repo_id, name, revision, ask=True):
-    """Returns one file; one that is not in the cache only if `ask`ing the Hub is worth it."""
+    """Returns one file; `ask` says whether to ask the Hub for a file that is not cached."""
     address = f"hf://{repo_id}/{name}"
     try:
         cached = huggingface_hub.try_to_load_from_cache(repo_id, name, revision=revision)
         if not isinstance(cached, str):
             if not ask:
                 raise _Unreachable
-            _refuse_unreachable(repo_id, name, revision)
+            _check_reachable(repo_id, name, revision)
         path = Path(huggingface_hub.hf_hub_download(repo_id, name, revision=revision))
-    except errors.LocalEntryNotFoundError as error:  # the Hub's answer was none of a Hub
+    except errors.LocalEntryNotFoundError as error:  # the server that answered is not a Hub
         raise _Unreachable(_first_line(error)) from None
     except errors.EntryNotFoundError:
         raise
@@ -82,21 +82,21 @@ def _fetch(repo_id, name, revision, ask=True):
         raise WeightsError(f"hf://{repo_id} has no revision {revision!r}.") from None
     except errors.HfHubHTTPError as error:
         raise WeightsError(
-            f"{address} cannot be had: the Hub answered {error.response.status_code}."
+            f"{address} cannot be downloaded: the Hub answered {error.response.status_code}."
         ) from None
     except errors.HFValidationError:
         raise WeightsError(
-            f"{address} cannot be had: {repo_id!r} names no repository, which is owner/name."
+            f"{address} cannot be downloaded: {repo_id!r} names no repository, which is owner/name."
         ) from None
-    except (OSError, ValueError, errors.HTTPError) as error:  # the last of the HTTP client
-        raise WeightsError(f"{address} cannot be had: {_first_line(error)}.") from None
+    except (OSError, ValueError, errors.HTTPError) as error:  # the last is the HTTP client's
+        raise WeightsError(f"{address} cannot be downloaded: {_first_line(error)}.") from None
     if str(path) != cached:
-        _refuse_damaged(path, address)
+        _check_sha256(path, address)
     return path
 
 
-def _refuse_unreachable(repo_id, name, revision):
-    """Asks for the file once, where a download would try for half a minute."""
+def _check_reachable(repo_id, name, revision):
+    """Asks for the file once, since a download would retry for half a minute."""
     url = huggingface_hub.hf_hub_url(repo_id, name, revision=revision)
     try:
         huggingface_hub.get_hf_file_metadata(url)
@@ -106,7 +106,7 @@ def _refuse_unreachable(repo_id, name, revision):
         raise
     except errors.HFValidationError:
         raise
-    except Exception as error:  # of the HTTP client, which differs between versions
+    except Exception as error:  # the HTTP client's, which differs between versions
         raise _Unreachable(_first_line(error)) from None
 
 
@@ -115,11 +115,11 @@ def _first_line(error) -> str:
     return re.sub(r"^\[Errno \d+\] ", "", reason.splitlines()[0]).rstrip(".")
 
 
-def _refuse_damaged(path, address):
-    """Compares a new file with its SHA-256, which the Hub's cache calls great files by."""
+def _check_sha256(path, address):
+    """Compares a new file with its SHA-256, which is the name of large files in the Hub's cache."""
     if not path.is_symlink():
         return
-    blob = path.parent / os.readlink(path)  # one step: behind it may be one that Xet's hash names
+    blob = path.parent / os.readlink(path)  # one step: it may link to a file named by Xet's hash
     if re.fullmatch("[0-9a-f]{64}", blob.name) and file_sha256(blob) != blob.name:
         kept = blob.resolve()
         for damaged in (path, blob, kept):

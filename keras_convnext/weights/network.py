@@ -1,4 +1,4 @@
-"""The ConvNeXt in a Keras model, wherever it stands in it, by the names of its layers."""
+"""Finds the ConvNeXt in a Keras model, at any depth, by the names of its layers."""
 
 import dataclasses
 import re
@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING, Any
 from keras_convnext.errors import WeightsError
 from keras_convnext.weights.keras_config import DIGITS, NORMALIZATION
 
-if TYPE_CHECKING:  # converting tensors needs no Keras, nor the memory it takes
+if TYPE_CHECKING:  # tensors are converted without Keras, which takes memory
     import keras
 
 OWN_LAYER = re.compile(r"stem|stages_\d+_(?:downsampling|blocks_\d+)|head_norm|head")
 # A model with these layers is a ConvNeXt.
 ANCHORS = ("stem", "stages_0_blocks_0")
-# Quantized kernels are integers beside a scale; those of float8 stay the float32 they were.
+# Quantized kernels are integers with a scale; float8 leaves them in float32.
 KEPT_AS_FLOAT = (None, "float8")
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A ConvNeXt and what else the model around it holds.
+    """A ConvNeXt, and the other weights of the model around it.
 
     Attributes:
-        name: Name of the model whose layers it is made of.
+        name: Name of the model that directly holds its layers.
         variables: The path of every weight within the network to its variable. The path starts with
-            the name of the network's layer, whatever stands around the network.
+            the name of the network's layer, without the models around the network.
         others: The weights of the model that are not the network's.
         inner: Whether the network is a model inside the one that was given.
     """
@@ -61,7 +61,7 @@ def find_network(model: "keras.Model") -> Network:
 
 
 def float_weights(model: "keras.Model", network: Network) -> dict[str, Any]:
-    """Returns what the weights of a network amount to, each as a variable or a tensor.
+    """Returns the float weights of a network, each as a variable or a tensor.
 
     LoRA's matrices are merged into their kernels, as Keras does when it saves a model.
 
@@ -77,9 +77,9 @@ def float_weights(model: "keras.Model", network: Network) -> dict[str, Any]:
             continue
         if mode not in KEPT_AS_FLOAT:
             raise WeightsError(
-                f"{network.name!r} is quantized to {mode}, and the formats of weight files have no "
-                f"place for that. Write the weights before `quantize`, or keep the quantized model "
-                f"with model.save('model.keras')."
+                f"{network.name!r} is quantized to {mode}, which the formats of weight "
+                f"files cannot hold. Write the weights before `quantize`, or keep the quantized "
+                f"model with model.save('model.keras')."
             )
         place = paths[0].rpartition("/")[0]
         for path in paths:  # beside kernel and bias there are LoRA's matrices or float8's scales
@@ -110,8 +110,8 @@ def normalization_of(
 def _networks(model):
     """Returns every model that is a ConvNeXt, with its layers by name.
 
-    Models may share their layers, as a feature pyramid does with its network: of these the one
-    with the most layers counts.
+    Models may share their layers, as a feature pyramid does with its network. Of these the one with
+    the most layers is returned.
     """
     of_stem: dict[int, tuple[Any, dict[str, Any]]] = {}
     for container in [model, *_all_layers(model)]:
@@ -132,12 +132,12 @@ def _own_layers(container):
         if OWN_LAYER.fullmatch(layer.name) and layer.weights
     }
     if "head" in layers and not _is_classifier(layers["head"], layers.get("head_norm")):
-        del layers["head"]  # a user's layer that happens to be called so
+        del layers["head"]  # a user's own layer of this name
     return layers.values()
 
 
 def _is_classifier(head, head_norm):
-    """Whether a layer called `head` takes what the network's last LayerNorm gives."""
+    """Whether a layer called `head` takes the output of the network's last LayerNorm."""
     kernel = getattr(head, "kernel", None)
     if kernel is None or len(kernel.shape) != 2 or head_norm is None:
         return False

@@ -1,4 +1,4 @@
-"""Which of a file's tensors are a ConvNeXt's: whose names they have, and what stands before them.
+"""Finds a ConvNeXt's tensors in a file: the format of their names, and the prefix before them.
 
 A network that was trained as part of something else is saved with a prefix before every name:
 `model.` by Lightning, `module.` by DistributedDataParallel, `backbone.` by a module that holds one,
@@ -15,11 +15,11 @@ from keras_convnext.weights.formats import FORMATS, Format
 from keras_convnext.weights.relatives import other_network
 
 FIRST_KERNELS = ("stem/conv/kernel", "stages_0_blocks_0/depthwise_conv/kernel")
-# Modules of PyTorch around another, which may also stand around one that lies deeper.
+# Wrappers of PyTorch modules, which may also wrap an inner module.
 TRANSPARENT = re.compile(
     r"(?:(?<=\.)|^)(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
 )
-# A moving average of the weights, by the words that stand for it in names.
+# Words in names that mean a moving average of the weights.
 AVERAGE = re.compile(r"(?<![a-z])(ema|swa|averaged?)(?![a-z])", re.IGNORECASE)
 # Under the PyTorch backend Keras (3.12 to 3.15) repeats a layer's weights in the layer around it.
 KERAS_PARAMETERS = "_torch_params."
@@ -32,13 +32,13 @@ class Recognized:
     """The tensors of a ConvNeXt among those of a file.
 
     Attributes:
-        format: Whose names they have.
-        names: The name that the format gives a weight to its name in the file. Names that the
-            format does not have stand here too, if they have the network's prefix.
-        unexpected: Names in the file that mean a weight of the network once more.
+        format: The format of their names.
+        names: The format's name of a weight to its name in the file. Names that the format does not
+            have are here too, if they have the network's prefix.
+        unexpected: Names in the file that duplicate a weight of the network.
         beside: Names of the tensors that are not the network's.
-        prefix: What stands before the format's names.
-        averages: What stands before the names of the weights' moving averages.
+        prefix: The prefix before the format's names.
+        averages: Prefixes before the names of the weights' moving averages.
     """
 
     format: Format
@@ -57,10 +57,10 @@ def recognize(path: Path, names: Iterable[str]) -> Recognized:
     """
     names = list(names)
     for format in FORMATS:
-        plain = {name: format.normalize_name(TRANSPARENT.sub("", name)) for name in names}
-        prefixes = _prefixes(format, set(plain.values()))
+        normalized = {name: format.normalize_name(TRANSPARENT.sub("", name)) for name in names}
+        prefixes = _prefixes(format, set(normalized.values()))
         if prefixes:
-            return _split(format, plain, *_choose(path, prefixes))
+            return _split(format, normalized, *_choose(path, prefixes))
     first = ", ".join(names[:3]) or "none"
     other = other_network(names)
     raise WeightsError(
@@ -70,14 +70,12 @@ def recognize(path: Path, names: Iterable[str]) -> Recognized:
     )
 
 
-def _prefixes(format, plain_names):
-    """Returns what stands before the names of a ConvNeXt, for each that is there."""
+def _prefixes(format, names):
+    """Returns the prefix of every ConvNeXt among the names."""
     stem, block = map(format.name_of, FIRST_KERNELS)
-    found = {name.removesuffix(stem) for name in plain_names if name.endswith(stem)}
+    found = {name.removesuffix(stem) for name in names if name.endswith(stem)}
     return sorted(
-        prefix
-        for prefix in found
-        if prefix + block in plain_names and (not prefix or prefix[-1] in "./")
+        prefix for prefix in found if prefix + block in names and (not prefix or prefix[-1] in "./")
     )
 
 
@@ -90,7 +88,7 @@ def _choose(path, prefixes):
         listed = ", ".join(map(repr, networks))
         raise WeightsError(
             f"{path} holds {len(networks)} ConvNeXts, whose weights' names begin with {listed}. "
-            f"Which of them is meant cannot be told: save the state dict of that one alone."
+            f"Save the state dict of the one to load alone."
         )
     return networks[0], [prefix for prefix in prefixes if prefix != networks[0]]
 
@@ -102,29 +100,27 @@ def _is_repeated(prefix, prefixes):
     return any(other != prefix and other.startswith(around) for other in prefixes)
 
 
-def _split(format, plain, prefix, copies):
-    """Sorts the names of a file, of which `plain` has each as the format writes it."""
+def _split(format, normalized, prefix, copies):
+    """Sorts the names of a file; `normalized` maps each to its spelling in the format."""
     own: dict[str, str] = {}
     unexpected, beside = [], []
     within = tuple(copy for copy in copies if copy.startswith(prefix))
-    for name, plain_name in plain.items():
-        rest = plain_name.removeprefix(prefix)
-        is_of_copy = bool(within) and plain_name.startswith(within)
-        if plain_name.endswith(NO_WEIGHTS):
+    for name, normalized_name in normalized.items():
+        rest = normalized_name.removeprefix(prefix)
+        is_of_copy = bool(within) and normalized_name.startswith(within)
+        if normalized_name.endswith(NO_WEIGHTS):
             continue
-        if is_of_copy or not plain_name.startswith(prefix) or not format.is_own(rest):
+        if is_of_copy or not normalized_name.startswith(prefix) or not format.is_own(rest):
             beside.append(name)
         elif rest in own:
             unexpected.append(name)
         else:
             own[rest] = name
-    others = [name for name in beside if not _is_copy(plain[name], copies, own)]
+    others = [name for name in beside if not _is_copy(normalized[name], copies, own)]
     averages = [copy for copy in copies if AVERAGE.search(copy)]
     return Recognized(format, own, unexpected, others, prefix, averages)
 
 
-def _is_copy(plain_name, copies, own):
-    """Whether a weight of the network stands there once more."""
-    return any(
-        plain_name.startswith(copy) and plain_name.removeprefix(copy) in own for copy in copies
-    )
+def _is_copy(name, copies, own):
+    """Whether the name is a second copy of a weight of the network."""
+    return any(name.startswith(copy) and name.removeprefix(copy) in own for copy in copies)

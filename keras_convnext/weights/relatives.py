@@ -1,13 +1,13 @@
-"""Networks that are no ConvNeXt of this package, told by the names of their weights.
+"""Recognizes networks that this package does not have, by the names of their weights.
 
-A file of another network should be refused by the name of what it holds. The names are those of the
+The error about a file of another network should name that network. The names are those of the
 networks of timm 1.0, transformers 5, torchvision 0.28 and the projects' own code.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 
-# Patterns of names, all of which must be found; the first row that fits counts.
+# Patterns of names, all of which must be found; the first row that matches is taken.
 _OTHER_NETWORKS = (
     (
         "the ConvNeXt of DINOv3 as transformers has it",
@@ -24,7 +24,7 @@ _OTHER_NETWORKS = (
     ("an EfficientNet or a MobileNet", (r"(^|\.)conv_stem\.|_conv_stem\.|block1a_dwconv",)),
 )
 
-# Of names that a ConvNeXt of this package would have too, without the prefix before them.
+# Networks related to ConvNeXt; their names without the prefix before them.
 _RELATIVES = (
     (
         "a ConvNeXt V2: its blocks hold GRN, global response normalization, and no layer scale",
@@ -55,8 +55,8 @@ _RELATIVES = (
     ),
 )
 
-# timm's networks that differ in what no weight shows: their norms' epsilon is 1e-5, and of the test
-# networks the activation is another. By depths, channels and, of the small ones, classes.
+# timm's networks that differ in ways no weight shows: their norms' epsilon is 1e-5, and the test
+# networks have another activation. By depths, channels and, for the small ones, classes.
 _OTHER_EPSILON: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[str, int | None]] = {
     ((3, 4, 30, 3), (384, 768, 1536, 3072)): ("convnext_xxlarge", None),
     ((1, 2, 4, 2), (24, 32, 48, 64)): ("test_convnext", 1000),
@@ -65,12 +65,12 @@ _OTHER_EPSILON: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[str, int | N
 
 
 def other_network(names: Iterable[str]) -> str | None:
-    """Returns what network has weights called so, of those that are no ConvNeXt of this package."""
+    """Returns the network, unrelated to ConvNeXt, that has weights of these names, or `None`."""
     return _first(_OTHER_NETWORKS, list(names))
 
 
 def relative(names: Mapping[str, str]) -> str | None:
-    """Returns what network has weights called so, of the relatives of a ConvNeXt.
+    """Returns the relative of ConvNeXt that has weights of these names, or `None`.
 
     Args:
         names: The name of every weight without a prefix, to its whole name in the file.
@@ -86,7 +86,7 @@ def relative(names: Mapping[str, str]) -> str | None:
 def of_another_epsilon(
     depths: tuple[int, ...], dims: tuple[int, ...], classes: int | None
 ) -> str | None:
-    """Returns which network of timm with this size computes with another epsilon in its norms."""
+    """Returns the network of timm of this size whose norms have another epsilon, or `None`."""
     if (depths, dims) not in _OTHER_EPSILON:
         return None
     name, only_classes = _OTHER_EPSILON[depths, dims]

@@ -1,4 +1,4 @@
-"""Weights to a file that another project, or this one, can load."""
+"""Writes weights to a file that another project, or this one, can load."""
 
 import contextlib
 import importlib.util
@@ -15,10 +15,10 @@ from keras_convnext.errors import MissingPackage, WeightsError
 from keras_convnext.weights import formats
 from keras_convnext.weights.network import find_network, float_weights
 
-if TYPE_CHECKING:  # converting tensors needs no Keras, nor the memory it takes
+if TYPE_CHECKING:  # tensors are converted without Keras, which takes memory
     import keras
 
-# What may be written: the caller's word for it to the names and the layout.
+# The formats that can be written, by the names that callers use.
 WRITTEN = {
     "official": formats.OFFICIAL,
     "timm": formats.TIMM,
@@ -32,25 +32,26 @@ SUFFIXES = (".safetensors", ".pth")
 def save_weights(
     model: "keras.Model", path: str | os.PathLike, format: str = "safetensors"
 ) -> Path:
-    """Writes a network's weights under another project's names and in its layout.
+    """Writes a network's weights with another project's names and layout.
 
     LoRA's matrices are merged into their kernels, as Keras does when it saves a model.
 
     Args:
         model: A network of this package. It may stand inside a model that holds no other weights.
-        path: The file: `.safetensors`, or `.pth` for one of PyTorch's. It is complete or not there.
-        format: Whose names and layout: `"official"` (the official code; in a `.pth` the weights
-            stand under the key `model`, as in its own files), `"timm"`, `"transformers"`,
-            `"torchvision"`, or `"safetensors"` for the paths that weights have in Keras.
+        path: The file: `.safetensors`, or `.pth` for one of PyTorch's. It is written atomically.
+        format: The project whose names and layout to use: `"official"` (the official code; a
+            `.pth` holds the weights under the key `model`, as its own files do), `"timm"`,
+            `"transformers"`, `"torchvision"`, or `"safetensors"` for the paths that weights have in
+            Keras.
 
     Returns:
         The path.
 
     Raises:
-        WeightsError: If the format has no names for this network, or the path ends otherwise; if
-            the model holds no ConvNeXt, several, or weights beside it, which would be lost; if it
-            is quantized to integers.
-        MissingPackage: If PyTorch is not installed, for a `.pth`.
+        WeightsError: If the format has no names for this network, or the path has another suffix;
+            if the model holds no ConvNeXt, several, or weights beside it, which would be lost; if
+            it is quantized to integers.
+        MissingPackage: If the file is a `.pth` and PyTorch is not installed.
 
     Example:
         >>> keras_convnext.save_weights(model, "tuned.safetensors", format="timm")
@@ -73,7 +74,7 @@ def write_weights(
     file: str | os.PathLike,
     format: str,
 ) -> Path:
-    """Writes weights that are read one by one; see `save_weights`.
+    """Writes weights, reading them one by one; see `save_weights`.
 
     Args:
         paths: Our path of every weight.
@@ -89,16 +90,19 @@ def write_weights(
     write = _write_pth if file.suffix == ".pth" else _write_safetensors
     tensors = {chosen.name_of(path): _tensor(chosen, path, read(path)) for path in paths}
     try:
-        with whole_file(file) as written:
+        with atomic_write(file) as written:
             write(tensors, written, chosen)
-    except (safetensors.SafetensorError, RuntimeError) as error:  # theirs, for errors of the system
+    except (
+        safetensors.SafetensorError,
+        RuntimeError,
+    ) as error:  # theirs, for errors of the operating system
         raise WeightsError(f"{file} cannot be written: {error}") from error
     return file
 
 
 @contextlib.contextmanager
-def whole_file(file: Path) -> Iterator[Path]:
-    """Gives a place to write to, which becomes `file` once all is written; else `file` stays.
+def atomic_write(file: Path) -> Iterator[Path]:
+    """Yields a temporary path that replaces `file` once it is written without an error.
 
     Raises:
         WeightsError: If it cannot be written.
@@ -116,14 +120,14 @@ def _weights_beside(model, network):
     )
     more = f" and {len(network.others) - 5} more" if len(network.others) > 5 else ""
     if network.inner:
-        way = (
+        advice = (
             f"Pass the network itself, {network.name!r}, such as model.get_layer({network.name!r})"
         )
     else:
-        way = "Pass a model of the ConvNeXt's layers alone, such as the one yours was built from"
+        advice = "Pass a model of the ConvNeXt's layers alone, such as the one yours was built from"
     return (
         f"{model.name!r} holds weights beside those of its ConvNeXt, for which the file has no "
-        f"names: {listed}{more}. {way}, and keep the whole with model.save('model.keras')."
+        f"names: {listed}{more}. {advice}, and keep the whole with model.save('model.keras')."
     )
 
 
@@ -152,13 +156,13 @@ def _format(name: str, paths: list[str]) -> formats.Format:
 
 
 def _tensor(chosen, path, array):
-    # Writable, since PyTorch warns of what is not.
+    # PyTorch warns about arrays that are not writable.
     array = chosen.from_keras(path, array.astype("float32", copy=False))
     return np.require(array, requirements=["C_CONTIGUOUS", "WRITEABLE"])
 
 
 def _write_safetensors(tensors, path, chosen):
-    # What transformers asks of a file that holds PyTorch's layout.
+    # transformers requires this of a file in PyTorch's layout.
     metadata = {"format": "pt"} if chosen.layout == "pytorch" else None
     safetensors.numpy.save_file(tensors, path, metadata)
 

@@ -214,7 +214,7 @@ def test_a_part_that_is_longer_than_the_file_is_dropped(server, tmp_path):
 
 def test_a_server_without_any_fitting_part_is_given_up(server, tmp_path, refused):
     server.serve("/weights.bin", status=416)
-    with refused("broke off 3 times: the part that was here did not fit the server's file"):
+    with refused("broke off 3 times: the partial file did not match the server's file"):
         download(server.url("/weights.bin"), tmp_path)
     assert files(tmp_path) == []
 
@@ -300,7 +300,7 @@ def test_a_file_that_fails_its_check_is_dropped(server, tmp_path, refused):
 )
 def test_the_servers_refusal_is_told(server, tmp_path, refused, status, words):
     server.serve("/weights.bin", b"Sorry", status=status)
-    with refused(f"/weights.bin cannot be had: the server answered {words}"):
+    with refused(f"/weights.bin cannot be downloaded: the server answered {words}"):
         download(server.url("/weights.bin"), tmp_path)
     assert files(tmp_path) == []
     assert len(server.requests) == 1
@@ -320,7 +320,7 @@ def test_a_part_survives_a_servers_bad_day(server, tmp_path):
         download(server.url("/weights.bin"), tmp_path)
     for trouble in ({"status": 503}, {"headers": {"Content-Type": "text/html"}}):
         server.serve("/weights.bin", b"Sorry", **trouble)
-        with pytest.raises(WeightsError, match="cannot be had|a web page"):
+        with pytest.raises(WeightsError, match="cannot be downloaded|a web page"):
             download(server.url("/weights.bin"), tmp_path)
     server.files["/weights.bin"] = good
     assert download(server.url("/weights.bin"), tmp_path).read_bytes() == BODY
@@ -378,7 +378,7 @@ def test_what_does_not_fit_on_the_disk_is_not_begun(server, tmp_path, monkeypatc
     usage = collections.namedtuple("usage", "total used free")
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage(10**6, 0, 3999))
     server.serve("/weights.bin", BODY, headers=FIRST)
-    with refused("takes another 4,000 bytes, and only 3,999 are free in "):
+    with refused("needs another 4,000 bytes, and only 3,999 are free in "):
         download(server.url("/weights.bin"), tmp_path)
     assert "weights.bin" not in files(tmp_path)
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage(10**6, 0, 4000))

@@ -93,7 +93,7 @@ def test_timms_files_need_no_pytorch(hub, without_pytorch):
 
 
 def test_an_official_file_that_is_gone_is_told(official, refused):
-    with refused(f"/official/{OFFICIAL} cannot be had: the server answered 404"):
+    with refused(f"/official/{OFFICIAL} cannot be downloaded: the server answered 404"):
         fetch(ON_THE_HUB, official=True)
 
 
@@ -105,7 +105,7 @@ def test_a_repository_is_an_address(hub):
 
 @pytest.mark.parametrize("address", ["hf://", "hf://a/b/c/d", "hf://nothing"])
 def test_what_names_no_repository_is_refused(hub, refused, address):
-    with refused("cannot be had|There is no repository"):
+    with refused("cannot be downloaded|There is no repository"):
         fetch(address)
 
 

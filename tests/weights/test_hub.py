@@ -146,7 +146,7 @@ def test_a_hub_that_falls_silent_is_told(hub, monkeypatch, refused):
     hub.add("owner/name", {FILE: BODY})
     served = hub.file("owner/name", FILE)
     served.cuts, served.stall = [1000] + [0] * 20, threading.Event()
-    with refused(f"hf://owner/name/{FILE} cannot be had"):
+    with refused(f"hf://owner/name/{FILE} cannot be downloaded"):
         fetch()
     served.stall.set()
 
@@ -193,7 +193,7 @@ def test_a_repository_without_weights_is_told(hub, refused):
     "repository", ["nothing", "", "a/b/c/d", "owner/name/", "owner name/x", "-/-", "owner/na--me"]
 )
 def test_what_names_no_repository_is_refused(hub, refused, repository):
-    with refused("cannot be had|There is no repository") as caught:
+    with refused("cannot be downloaded|There is no repository") as caught:
         fetch(repository)
     assert "repo_type" not in str(caught.value)
 
@@ -210,7 +210,7 @@ def test_what_always_breaks_off_is_told(hub, refused, reset):
     hub.add("owner/name", {FILE: BODY})
     served = hub.file("owner/name", FILE)
     served.cuts, served.reset = [1000] + [0] * 20, reset
-    with refused(f"hf://owner/name/{FILE} cannot be had"):
+    with refused(f"hf://owner/name/{FILE} cannot be downloaded"):
         fetch()
     served.cuts, served.reset = [], False
     assert fetch().read_bytes() == BODY
@@ -221,7 +221,7 @@ def test_a_file_that_is_shorter_than_was_announced_is_refused(hub, refused):
     served = hub.file("owner/name", FILE)
     served.headers["X-Linked-Size"] = "4000"
     served.body = BODY[:3000]
-    with refused(f"hf://owner/name/{FILE} cannot be had: .*4000.*3000"):
+    with refused(f"hf://owner/name/{FILE} cannot be downloaded: .*4000.*3000"):
         fetch()
     served.body = BODY
     assert fetch().read_bytes() == BODY
@@ -321,5 +321,5 @@ def test_a_cache_that_cannot_be_is_told(hub, tmp_path, monkeypatch, refused):
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file" / "cache"))
     hub.add("owner/name", {FILE: BODY})
-    with refused(f"hf://owner/name/{FILE} cannot be had: .*[Nn]ot a directory"):
+    with refused(f"hf://owner/name/{FILE} cannot be downloaded: .*[Nn]ot a directory"):
         fetch()
