@@ -40,7 +40,8 @@ def model_from_weights(source: str | os.PathLike | WeightFile, **kwargs: Any) ->
         "stem_norm": network.stem_norm,
         "layer_scale_init_value": 1e-6 if network.layer_scale else None,
         "include_top": network.classes is not None,
-        "include_preprocessing": (channels or network.channels) == 3 or "mean" in kwargs,
+        "include_preprocessing": (channels or network.channels) == 3
+        or kwargs.get("mean") is not None,
         "name": network.variant,
     }
     return ConvNeXt(network.depths, network.dims, **{**own, **kwargs, "weights": weight_file})
