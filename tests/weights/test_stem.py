@@ -108,7 +108,7 @@ def test_load_weights_stays_strict(file):
 def test_model_from_weights_adapts_and_leaves_the_normalization_out(file):
     model = keras_convnext.model_from_weights(file, input_shape=(32, 32, 6))
 
-    assert model.input_shape == (None, 16, 16, 6)
+    assert model.input_shape == (None, 32, 32, 6)
     assert "pixel_normalization" not in [layer.name for layer in model.layers]
 
 
