@@ -77,7 +77,7 @@ def train(
     Example:
         >>> run, evaluation = keras_convnext.train("quickstart/digits")
         >>> evaluation.top(1)
-        0.9944
+        0.9889
     """
     _check_callbacks(callbacks)
     if not isinstance(recipe, Recipe):
@@ -275,7 +275,7 @@ def evaluate(
 
     Example:
         >>> keras_convnext.evaluate("runs/digits").top(1)
-        0.9944
+        0.9889
     """
     refuse_split_alone(data, split)
     check_on_bad_image(on_bad_image)

@@ -41,7 +41,7 @@ class RunDirectory:
     Example:
         >>> run = keras_convnext.RunDirectory("runs/digits")
         >>> run.metrics()[-1]["val_accuracy"]
-        0.9944
+        0.9889
     """
 
     def __init__(self, path: str | Path) -> None:
