@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from keras_convnext.data import pipeline
 from keras_convnext.data.pipeline import evaluation_dataset, training_dataset
 from keras_convnext.data.sources.split import ArraySplit
+from keras_convnext.data.targets import CLASS_TARGETS
 from keras_convnext.data.transforms.resize_crop import evaluation_image
 from keras_convnext.errors import DataError
 from keras_convnext.recipe import Augment, Data, RandAugment, RandomResizedCrop
@@ -379,15 +379,15 @@ def test_random_crops_are_parts_resized_as_by_pillow():
 def test_an_image_and_a_batch_of_one_number_share_no_draws(noise):
     # Were a batch's seed that of the image of its number, its draws would be that image's.
     seeds = []
-    for name in ("_load_example", "mix"):
-        wrapped = getattr(pipeline, name)
+    for name in ("training_example", "mix"):
+        wrapped = getattr(CLASS_TARGETS, name)
         with pytest.MonkeyPatch.context() as patch:
 
             def spy(*arguments, wrapped=wrapped):
                 tf.py_function(lambda seed: seeds.append(tuple(seed.numpy())), arguments[-1:], [])
                 return wrapped(*arguments)
 
-            patch.setattr(pipeline, name, spy)
+            patch.setattr(CLASS_TARGETS, name, spy)
             batches(noise, seed=3, **PLAIN)
     assert len(seeds) == len(set(seeds)) == EPOCHS * (18 + 3)
 
