@@ -126,7 +126,7 @@ class EMAEvaluation(keras.callbacks.Callback):
         with ema_weights(self.model):
             results = self._evaluate()
             if self.best_path is not None and self._is_best(results):
-                with files.whole_file(self.best_path) as written:
+                with files.atomic_write(self.best_path) as written:
                     self.model.save(written)
         if logs is not None:
             logs.update(results)

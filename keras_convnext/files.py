@@ -11,7 +11,7 @@ from pathlib import Path
 from keras_convnext.errors import RunError, UserError
 
 PARTIAL = ".partial-"
-# In a partial directory: the names that `whole_files` is about to give, as JSON.
+# In a partial directory: the names that `atomic_writes` is about to give, as JSON.
 NAMES = ".names"
 
 
@@ -28,7 +28,7 @@ def expanded(path: str | os.PathLike) -> Path:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a temporary path; when the block ends, the file there replaces `path` atomically.
 
     If the block fails, `path` stays as it was.
@@ -37,7 +37,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         WriteError: If it cannot be written.
 
     Example:
-        >>> with whole_file(Path("model.keras")) as written:
+        >>> with atomic_write(Path("model.keras")) as written:
         ...     model.save(written)
     """
     with write_errors(path), _partial_directory(path.parent) as directory:
@@ -49,7 +49,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def whole_files(*paths: Path) -> Iterator[tuple[Path, ...]]:
+def atomic_writes(*paths: Path) -> Iterator[tuple[Path, ...]]:
     """Yields temporary paths for files that belong together; all are renamed, or none.
 
     The temporary files are in one directory. They are renamed in the order of `paths`, so the file
@@ -62,7 +62,7 @@ def whole_files(*paths: Path) -> Iterator[tuple[Path, ...]]:
         WriteError: If one of them cannot be written.
 
     Example:
-        >>> with whole_files(Path("model.bin"), Path("model.xml")) as (weights, network):
+        >>> with atomic_writes(Path("model.bin"), Path("model.xml")) as (weights, network):
         ...     openvino.serialize(model, network, weights)
     """
     with write_errors(paths[-1]), _partial_directory(paths[0].parent) as directory:
@@ -79,7 +79,7 @@ def whole_files(*paths: Path) -> Iterator[tuple[Path, ...]]:
 
 
 def undo_interrupted(path: Path) -> None:
-    """Removes the files of `whole_files` if its process was killed between two of the names.
+    """Removes the files of `atomic_writes` if its process was killed between two of the names.
 
     Args:
         path: Any of the files.
@@ -106,7 +106,7 @@ def _remove_partial_directory(directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def whole_directory(path: Path) -> Iterator[Path]:
+def atomic_directory(path: Path) -> Iterator[Path]:
     """Yields an empty directory, which is renamed to `path` when the block ends.
 
     If the block fails, the directory is removed.
@@ -118,7 +118,7 @@ def whole_directory(path: Path) -> Iterator[Path]:
         WriteError: If it cannot be written.
 
     Example:
-        >>> with whole_directory(Path("saved_model")) as written:
+        >>> with atomic_directory(Path("saved_model")) as written:
         ...     archive.write_out(written)
     """
     with write_errors(path), _partial_directory(path.parent) as directory:
@@ -149,7 +149,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         WriteError: If it cannot be written; an earlier file stays.
     """
-    with whole_file(path) as written:
+    with atomic_write(path) as written:
         written.write_text(text, encoding="utf-8")
 
 
@@ -177,7 +177,7 @@ def link(source: Path, path: Path) -> None:
     Raises:
         WriteError: If it cannot be written; an earlier file stays.
     """
-    with whole_file(path) as written:
+    with atomic_write(path) as written:
         try:
             os.link(source, written)
         except OSError:
@@ -205,7 +205,7 @@ def write_errors(path: Path) -> Iterator[None]:
         raise WriteError(error.errno, error.strerror or str(error), str(path)) from error
 
 
-def refuse_taken(path: Path, kind: str = "file") -> None:
+def check_absent(path: Path, kind: str = "file") -> None:
     """Raises a `RunError` if the path of a new file or directory exists already."""
     if path.exists():
         raise RunError(f"{path} exists already; remove it, or choose another {kind}.")

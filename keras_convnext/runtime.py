@@ -115,7 +115,7 @@ def _captured_stderr():
             os.close(terminal)
 
 
-def refuse_missing(packages: Mapping[str, str], extra: str) -> None:
+def check_installed(packages: Mapping[str, str], extra: str) -> None:
     """Raises a `MissingPackage` that lists all packages that are not installed.
 
     Args:
@@ -123,7 +123,7 @@ def refuse_missing(packages: Mapping[str, str], extra: str) -> None:
         extra: The extra of keras-convnext that installs them.
 
     Example:
-        >>> refuse_missing({"sklearn": "scikit-learn, which holds the digits,"}, "train")
+        >>> check_installed({"sklearn": "scikit-learn, which holds the digits,"}, "train")
     """
     missing = [words for name, words in packages.items() if not importlib.util.find_spec(name)]
     if missing:

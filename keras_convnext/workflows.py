@@ -16,7 +16,7 @@ from keras_convnext import files, runtime
 from keras_convnext.console import console
 from keras_convnext.data.bad_images import check_on_bad_image
 from keras_convnext.data.read_errors import as_data_error
-from keras_convnext.data.sources.load import Split, refuse_split_alone
+from keras_convnext.data.sources.load import Split, check_split_has_data
 from keras_convnext.errors import RunError, UserError
 from keras_convnext.evaluation.classification import Evaluation
 from keras_convnext.recipe import Init, Recipe, load_recipe
@@ -277,7 +277,7 @@ def evaluate(
         >>> keras_convnext.evaluate("runs/digits").top(1)
         0.9889
     """
-    refuse_split_alone(data, split)
+    check_split_has_data(data, split)
     check_on_bad_image(on_bad_image)
     check_checkpoint(checkpoint)
     found = resolve(source)

@@ -22,7 +22,7 @@ def test_a_file_is_written_whole(tmp_path):
 def test_a_file_has_its_old_content_until_the_new_one_is_whole(tmp_path):
     path = tmp_path / "text"
     path.write_text("old")
-    with pytest.raises(KeyError), files.whole_file(path) as written:
+    with pytest.raises(KeyError), files.atomic_write(path) as written:
         written.write_text("half")
         raise KeyError
     assert path.read_text() == "old"
@@ -31,7 +31,7 @@ def test_a_file_has_its_old_content_until_the_new_one_is_whole(tmp_path):
 
 def test_a_directory_is_there_once_it_is_filled(tmp_path):
     path = tmp_path / "new/model"
-    with files.whole_directory(path) as written:
+    with files.atomic_directory(path) as written:
         (written / "a").mkdir()
         (written / "a/b").write_text("b")
         assert not path.exists()
@@ -40,7 +40,7 @@ def test_a_directory_is_there_once_it_is_filled(tmp_path):
 
 
 def test_a_directory_that_is_not_filled_leaves_nothing(tmp_path):
-    with pytest.raises(KeyError), files.whole_directory(tmp_path / "model") as written:
+    with pytest.raises(KeyError), files.atomic_directory(tmp_path / "model") as written:
         (written / "a").write_text("half")
         raise KeyError
     assert list(tmp_path.iterdir()) == []
@@ -52,7 +52,7 @@ def test_a_directory_replaces_nothing(tmp_path):
     match = "model cannot be written: Directory not empty"
     with (
         pytest.raises(files.WriteError, match=match),
-        files.whole_directory(tmp_path / "model") as written,
+        files.atomic_directory(tmp_path / "model") as written,
     ):
         (written / "a").write_text("a")
     assert (tmp_path / "model/mine").read_text() == "mine"
@@ -66,7 +66,7 @@ def test_files_that_belong_together_get_their_names_in_order(tmp_path):
         if event == "os.rename":
             order.append(os.path.basename(path))
 
-    with listening(listener), files.whole_files(tmp_path / "b", tmp_path / "a") as places:
+    with listening(listener), files.atomic_writes(tmp_path / "b", tmp_path / "a") as places:
         for place in places:
             place.write_text(place.name)
     assert order == ["b", "a"]
@@ -75,7 +75,7 @@ def test_files_that_belong_together_get_their_names_in_order(tmp_path):
 
 def test_files_that_belong_together_are_there_all_or_none_after_a_kill(tmp_path):
     def write(folder):
-        with files.whole_files(folder / "b", folder / "a") as places:
+        with files.atomic_writes(folder / "b", folder / "a") as places:
             for place in places:
                 place.write_text(place.name)
 
@@ -112,7 +112,7 @@ def test_files_that_belong_together_are_there_all_or_none(tmp_path, monkeypatch,
     match = "a cannot be written: No space left on device"
     with (
         pytest.raises(files.WriteError, match=match),
-        files.whole_files(tmp_path / "b", tmp_path / "a") as places,
+        files.atomic_writes(tmp_path / "b", tmp_path / "a") as places,
     ):
         for place in places:
             place.write_text(place.name)
@@ -120,7 +120,7 @@ def test_files_that_belong_together_are_there_all_or_none(tmp_path, monkeypatch,
 
 
 def test_an_error_that_names_its_own_file_keeps_it(tmp_path):
-    with pytest.raises(files.WriteError) as raised, files.whole_file(tmp_path / "a"):
+    with pytest.raises(files.WriteError) as raised, files.atomic_write(tmp_path / "a"):
         raise files.WriteError(errno.ENOSPC, "No space left on device", "/other/b")
     assert raised.value.filename == "/other/b"
 

@@ -8,7 +8,7 @@ import typer
 from keras_convnext.cli.arguments import check_choice
 from keras_convnext.cli.output import results
 from keras_convnext.files import expanded
-from keras_convnext.runtime import default_backend, refuse_missing
+from keras_convnext.runtime import check_installed, default_backend
 
 
 def benchmark(
@@ -59,7 +59,7 @@ def benchmark(
     medians.
     """
     if output is not None:
-        refuse_missing({"matplotlib": "matplotlib, which draws the chart,"}, "train")
+        check_installed({"matplotlib": "matplotlib, which draws the chart,"}, "train")
     from keras_convnext.benchmark.candidates import PRECISIONS, candidates, extra_candidates
     from keras_convnext.benchmark.comparison import TASKS
     from keras_convnext.benchmark.comparison import compare as time_side_by_side

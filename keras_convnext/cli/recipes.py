@@ -10,7 +10,7 @@ from keras_convnext.cli.arguments import AsJson, Overrides, Recipe
 from keras_convnext.cli.output import print_json, print_wrapped, results
 from keras_convnext.cli.tables import recipes_table
 from keras_convnext.errors import RecipeError
-from keras_convnext.files import expanded, refuse_taken, write_text
+from keras_convnext.files import check_absent, expanded, write_text
 from keras_convnext.recipe import load_recipe
 from keras_convnext.recipe.shipped import read_header, shipped_recipes, similar_name
 
@@ -50,7 +50,7 @@ def copy(
             + "`keras-convnext recipe list` lists the names."
         )
     path = Path(recipe.name) if file is None else expanded(file)
-    refuse_taken(path)
+    check_absent(path)
     write_text(path, recipe.read_text(encoding="utf-8"))
     results.print(str(path))
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_convnext.errors import MissingPackage
 from keras_convnext.evaluation.classification import Evaluation
-from keras_convnext.files import whole_directory
+from keras_convnext.files import atomic_directory
 
 MISTAKES_SHOWN = 24
 # With more classes the numbers in the matrix and the names at its sides would be illegible.
@@ -56,7 +56,7 @@ def write_figures(
     Raises:
         WriteError: If they cannot be written; nothing is left then.
     """
-    with whole_directory(directory) as written:
+    with atomic_directory(directory) as written:
         if summary is not None:
             (written / "evaluation.json").write_text(f"{json.dumps(summary, indent=2)}\n")
         for name, figure in figures.items():

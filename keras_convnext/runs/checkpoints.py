@@ -87,7 +87,7 @@ def write_model(model: keras.Model, path: Path) -> None:
     Raises:
         WriteError: If it cannot be written; an earlier file is kept.
     """
-    with files.whole_file(path) as written:
+    with files.atomic_write(path) as written:
         try:
             model.save(written)
         except RuntimeError as error:  # HDF5 raises it for errors of the operating system

@@ -17,4 +17,4 @@ def check_packages(recipe: Recipe) -> None:
         needed["sklearn"] = "scikit-learn, which holds the digits,"
     if recipe.data.source == "tfds":
         needed["tensorflow_datasets"] = "TensorFlow Datasets, which reads the data,"
-    runtime.refuse_missing(needed, "train")
+    runtime.check_installed(needed, "train")

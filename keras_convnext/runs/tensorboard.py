@@ -40,7 +40,7 @@ class EventFile:
         # Wall times without the time in which the run was stopped, as in the rows.
         self.began = time.time() - (rows[-1]["seconds"] if rows else 0.0)
         first = event_pb2.Event(wall_time=self.began, file_version="brain.Event:2")
-        with files.whole_file(self.path) as written:
+        with files.atomic_write(self.path) as written:
             written.write_bytes(_record(first) + b"".join(map(self._event, rows)))
         for path in self.path.parent.glob("events.out.tfevents.*"):
             if path != self.path:

@@ -11,10 +11,10 @@ import numpy as np
 from keras_convnext.data.bad_images import check_on_bad_image
 from keras_convnext.data.preprocessor import Preprocessor
 from keras_convnext.data.read_errors import as_data_error
-from keras_convnext.data.sources.load import Split, load_split, refuse_split_alone
+from keras_convnext.data.sources.load import Split, check_split_has_data, load_split
 from keras_convnext.errors import UserError
 from keras_convnext.files import expanded
-from keras_convnext.runtime import refuse_missing
+from keras_convnext.runtime import check_installed
 from keras_convnext.serving import onnx_model, openvino_model
 from keras_convnext.serving.onnx_model import write_onnx
 from keras_convnext.serving.openvino_model import write_openvino
@@ -104,11 +104,11 @@ def export(
         >>> keras_convnext.export("runs/digits", "digits.xml", "openvino", precision="int8")
         >>> keras_convnext.export(Predictor.of_model(model, ("cat", "dog")), "pets.onnx", "onnx")
     """
-    refuse_split_alone(data, split)
+    check_split_has_data(data, split)
     check_on_bad_image(on_bad_image)
     check_checkpoint(checkpoint)
     chosen = _format(format, precision, data)
-    refuse_missing(
+    check_installed(
         {name: f"{name}, which {format} needs," for name in chosen.packages}, chosen.extra
     )
     if precision == "int8":

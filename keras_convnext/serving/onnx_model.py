@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras_convnext.errors import MissingPackage
-from keras_convnext.files import refuse_taken, whole_file
+from keras_convnext.files import atomic_write, check_absent
 from keras_convnext.serving.inference_graph import INPUT, inference_graph
 from keras_convnext.serving.quantization import check_quantizable, quantize
 from keras_convnext.serving.run_with_backend import run_with_backend
@@ -45,12 +45,12 @@ def write_onnx(
         MissingPackage: If PyTorch, ONNX or, for integers, NNCF is not installed.
     """
     path = Path(path)
-    refuse_taken(path)
+    check_absent(path)
     if not all(map(find_spec, PACKAGES)):
         raise MissingPackage("PyTorch with onnx and onnxscript, which write ONNX,", "onnx")
     if calibration is not None:
         check_quantizable()
-    with whole_file(path) as written:
+    with atomic_write(path) as written:
         model = predictor.serving_model()
         run_with_backend("torch", _write, model, written, calibration=calibration)
 

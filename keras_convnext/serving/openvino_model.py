@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_convnext.errors import MissingPackage
-from keras_convnext.files import refuse_taken, undo_interrupted, whole_files
+from keras_convnext.files import atomic_writes, check_absent, undo_interrupted
 from keras_convnext.serving.inference_graph import INPUT, inference_graph
 from keras_convnext.serving.quantization import check_quantizable, quantize
 from keras_convnext.serving.run_with_backend import run_with_backend
@@ -51,12 +51,12 @@ def write_openvino(
     weights = path.with_suffix(".bin")
     undo_interrupted(path)
     for file in (path, weights):
-        refuse_taken(file)
+        check_absent(file)
     if not all(map(find_spec, PACKAGES)):
         raise MissingPackage("OpenVINO, with TensorFlow whose graphs it reads,", "openvino")
     if calibration is not None:
         check_quantizable()
-    with whole_files(weights, path) as (_, written):  # an .xml is never without its .bin
+    with atomic_writes(weights, path) as (_, written):  # an .xml is never without its .bin
         model = predictor.serving_model()
         run_with_backend("tensorflow", _write, model, written, calibration=calibration)
 

@@ -17,7 +17,7 @@ import tensorflow as tf
 from keras_convnext.data.pixels import CHANNELS_OF_FILES, in_channels
 from keras_convnext.data.transforms.decode import decode_rgb
 from keras_convnext.errors import MissingPackage
-from keras_convnext.files import refuse_taken, whole_directory
+from keras_convnext.files import atomic_directory, check_absent
 from keras_convnext.serving.run_with_backend import run_with_backend
 from keras_convnext.tasks.base import Servable, ServingModel
 
@@ -48,10 +48,10 @@ def write_saved_model(predictor: Servable, path: str | Path) -> None:
         MissingPackage: If TensorFlow is not installed.
     """
     path = Path(path)
-    refuse_taken(path, "directory")
+    check_absent(path, "directory")
     if find_spec("tensorflow") is None:
         raise MissingPackage("TensorFlow, which writes a SavedModel,", "tensorflow")
-    with whole_directory(path) as written:
+    with atomic_directory(path) as written:
         run_with_backend("tensorflow", _write, predictor.serving_model(), written)
 
 

@@ -92,10 +92,8 @@ def write_weights(
     try:
         with atomic_write(file) as written:
             write(tensors, written, chosen)
-    except (
-        safetensors.SafetensorError,
-        RuntimeError,
-    ) as error:  # theirs, for errors of the operating system
+    # Their errors when the operating system cannot write.
+    except (safetensors.SafetensorError, RuntimeError) as error:
         raise WeightsError(f"{file} cannot be written: {error}") from error
     return file
 
@@ -108,7 +106,7 @@ def atomic_write(file: Path) -> Iterator[Path]:
         WeightsError: If it cannot be written.
     """
     try:
-        with files.whole_file(file) as written:
+        with files.atomic_write(file) as written:
             yield written
     except OSError as error:
         raise WeightsError(f"{file} cannot be written: {error.strerror or error}.") from error

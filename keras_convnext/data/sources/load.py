@@ -25,7 +25,7 @@ def load_splits(data: Data) -> tuple[Split, Split | None]:
     return digits(data.test_fraction, data.split_seed)
 
 
-def refuse_split_alone(data: str | Path | None, split: str | None) -> None:
+def check_split_has_data(data: str | Path | None, split: str | None) -> None:
     """Raises a `UserError` if `split` is given without `data`."""
     if data is None and split is not None:
         raise UserError("`split` goes with `data`, as tfds:NAME; give both or neither.")

@@ -1,7 +1,7 @@
-"""Named tensors in files: safetensors, PyTorch's, Keras's HDF5. What they mean is not known here.
+"""Named tensors in files of safetensors, PyTorch and Keras (HDF5), whatever their names mean.
 
-The kind of a file is told by its first bytes, not by its name. Tensors are read one by one, so that
-no more than one of them is in memory beside what is made of them.
+The first bytes of a file decide its kind, and not its name. Tensors are read one at a time, so that
+only one of them is in memory beside the weights of the model.
 """
 
 import zipfile
@@ -22,11 +22,11 @@ from keras_convnext.weights.tensor_files.safetensors_file import (
 
 
 class TensorFile(Protocol):
-    """Tensors of a file: their names with their shapes, and the values one by one.
+    """The tensors of a file.
 
     Attributes:
-        shapes: The name of every tensor to its shape.
-        left_out: Sentences that say which other tensors the file holds.
+        shapes: The shape of every tensor, by its name.
+        left_out: Sentences about other tensors in the file that are not read.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -40,9 +40,9 @@ def open_tensor_file(path: Path) -> TensorFile:
     """Opens a file of tensors.
 
     Raises:
-        WeightsError: If it is none, is damaged, or holds anything else than tensors; nothing that
-            is in it is ever executed.
-        MissingPackage: If it is PyTorch's and PyTorch is not installed.
+        WeightsError: If it is of another kind, is damaged, or holds anything but tensors. Code in a
+            file is never executed.
+        MissingPackage: If it is a file of PyTorch and PyTorch is not installed.
     """
     try:
         if path.name.endswith(SHARDS):
@@ -52,7 +52,7 @@ def open_tensor_file(path: Path) -> TensorFile:
         return _kind(path, start)(path)
     except (WeightsError, MissingPackage):
         raise
-    except Exception as error:  # each library raises what the file's inside happens to lead to
+    except Exception as error:  # each library raises errors of many kinds on damaged files
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise WeightsError(f"{path} is damaged and cannot be read: {reason.rstrip('.')}.") from None
 
@@ -64,7 +64,7 @@ def _kind(path: Path, start: bytes) -> Callable[[Path], TensorFile]:
         raise WeightsError(
             f"{path} only points to a file kept by Git LFS; `git lfs pull` fetches the file itself."
         )
-    # First, since the length of its header may begin as any other file does.
+    # First: the length of a header may look like the first bytes of any other format.
     header = int.from_bytes(start[:8], "little")
     if start[8:9] == b"{" and 8 + header <= path.stat().st_size:
         return SafetensorsFile

@@ -13,7 +13,7 @@ from keras_convnext.errors import WeightsError
 
 
 class Hdf5File:
-    """Keras's weights, named by layer and place in it: `head/0` is the kernel of the head."""
+    """Weights of Keras, named by the layer and an index: `head/0` is the kernel of the head."""
 
     def __init__(self, path: Path, content: io.BytesIO | None = None) -> None:
         file = h5py.File(content or path)
@@ -21,7 +21,7 @@ class Hdf5File:
         legacy = any(name.startswith("layer_names") for name in root.attrs)
         self._weights = _of_keras_2(root) if legacy else _of_keras_3(file)
         for name, weight in self._weights.items():
-            _refuse_unreadable(path, file, name, weight)
+            _check_readable(path, file, name, weight)
         self.left_out: list[str] = []
         self.shapes = {name: weight.shape for name, weight in self._weights.items()}
 
@@ -32,11 +32,11 @@ class Hdf5File:
 
 
 def _is_bfloat16(weight):
-    """Keras says so beside the values: HDF5 has no such type."""
+    """HDF5 has no bfloat16, so Keras writes the type as an attribute."""
     return weight.attrs.get("dtype") == "bfloat16" and weight.dtype.itemsize == 2
 
 
-def _refuse_unreadable(path, file, name, weight):
+def _check_readable(path, file, name, weight):
     if weight.file.filename != file.filename or weight.is_virtual or weight.external:
         raise WeightsError(f"{path} keeps {name!r} in another file, which is not read.")
     if weight.dtype.kind not in "fiu" and not _is_bfloat16(weight):
@@ -52,7 +52,7 @@ def keras_archive(path: Path) -> Hdf5File:
 
 
 def _of_keras_3(file):
-    """Keras 3 calls its groups by the layers' classes and keeps their names beside the weights."""
+    """Keras 3 names groups after the layers' classes; the layers' names are attributes."""
     weights = {}
 
     def visit(address, item):
@@ -84,7 +84,7 @@ def _of_keras_2(root):
 
 
 def _names(group, attribute):
-    """Keras splits a list that is too long for one attribute into several, numbered from 0."""
+    """Keras splits a list that is too long for one attribute into attributes numbered from 0."""
     parts = [attribute] if attribute in group.attrs else []
     while f"{attribute}{len(parts)}" in group.attrs:
         parts.append(f"{attribute}{len(parts)}")

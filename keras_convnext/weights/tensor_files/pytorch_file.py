@@ -1,4 +1,4 @@
-"""Tensors in PyTorch's files, which are pickles, without running what a pickle could run."""
+"""Tensors in files of PyTorch, which are pickles, read without executing any code in them."""
 
 import argparse
 import importlib.util
@@ -13,8 +13,8 @@ import numpy as np
 
 from keras_convnext.errors import MissingPackage, WeightsError
 
-# What people keep a state dict under, beside the state of an optimizer and the like. The first that
-# is there is taken.
+# The keys of a state dict in checkpoints that also hold an optimizer's state and more. The first key
+# that exists is used.
 STATE_DICT_KEYS = (
     "model",
     "state_dict",
@@ -28,7 +28,7 @@ STATE_DICT_KEYS = (
     "backbone",
     "encoder",
 )
-# And the moving average of the same weights, which is taken where nothing else is there.
+# Keys of an EMA of the weights, used only if the file has no other weights.
 AVERAGE_KEYS = (
     "model_ema",
     "state_dict_ema",
@@ -39,9 +39,9 @@ AVERAGE_KEYS = (
     "averaged_model",
     "swa_state_dict",
 )
-# The pages of a mapped file take memory until it is closed; this many bytes of them at most.
+# Pages of a mapped file stay in memory until it is closed; reopen it after this many bytes.
 REOPEN_AFTER = 1 << 28
-# Before it, `weights_only=True` could be got round (CVE-2025-32434).
+# In older versions `weights_only=True` could be bypassed (CVE-2025-32434).
 SAFE_SINCE = (2, 6)
 
 
@@ -76,7 +76,7 @@ class PyTorchFile:
         self._bytes_read += tensor.nbytes
         if self._bytes_read > REOPEN_AFTER and zipfile.is_zipfile(self._path):
             self._open()
-        # Copied, or an array, or a variable that took it over, would keep the file mapped.
+        # A copy: any view of the tensor would keep the file mapped.
         return np.array(tensor.detach().float().numpy())
 
 
@@ -92,7 +92,7 @@ def _load_without_executing(path):
         )
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_plain_values()):
-            warnings.simplefilter("ignore")  # of pickles of another protocol than PyTorch's own
+            warnings.simplefilter("ignore")  # about pickles of another protocol than PyTorch's
             return torch.load(
                 path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
             )
@@ -106,10 +106,10 @@ def _load_without_executing(path):
 
 
 def _plain_values():
-    """Returns what may be loaded beside tensors: names and numbers, no code.
+    """Returns the types that may be loaded beside tensors: names and numbers, no code.
 
-    The official trainer saves its arguments, a Namespace, and many the best accuracy, which is a
-    number of NumPy's. NumPy 1 calls the module of `scalar` otherwise than NumPy 2.
+    The official trainer saves its arguments as a Namespace, and many trainers save the best accuracy
+    as a NumPy scalar. The module of `scalar` has different names in NumPy 1 and NumPy 2.
     """
     scalar = np.float64(0).__reduce__()[0]
     modules = ("numpy.core.multiarray", "numpy._core.multiarray")
@@ -119,7 +119,7 @@ def _plain_values():
 
 
 def _state_dict(loaded: Any, path: Path) -> tuple[str | None, dict[str, Any]]:
-    """Returns the state dict in a file, and the key that it stands under, if any."""
+    """Returns the state dict in a file, and its key if it has one."""
     keys = _keys_of_dicts(loaded, (*STATE_DICT_KEYS, *AVERAGE_KEYS))
     for key in keys:
         if tensors := _tensors(loaded[key]):
@@ -136,7 +136,7 @@ def _state_dict(loaded: Any, path: Path) -> tuple[str | None, dict[str, Any]]:
 
 
 def _keys_of_dicts(loaded, keys):
-    """Returns the keys that dicts stand under, in the order given."""
+    """Returns those of the keys whose values are dicts, in the order given."""
     return [key for key in keys if isinstance(loaded, dict) and isinstance(loaded.get(key), dict)]
 
 

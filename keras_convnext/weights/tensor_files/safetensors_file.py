@@ -13,7 +13,7 @@ import safetensors
 from keras_convnext.errors import WeightsError
 
 SHARDS = ".safetensors.index.json"
-# What NumPy has too: half of safetensors' types are eight bits of something else.
+# The types that NumPy has; the other types of safetensors are 8-bit floats and smaller.
 NUMBERS = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8")
 
 
@@ -35,13 +35,13 @@ class SafetensorsFile:
                     )
 
     def read(self, name: str) -> np.ndarray:
-        # Opened anew for each, since the pages of a mapped file take memory until it is closed.
+        # Reopened for every tensor, since pages of a mapped file stay in memory until it is closed.
         with safetensors.safe_open(self._path, framework="numpy") as file:
             return file.get_tensor(name).astype("float32")
 
 
 class ShardedFile:
-    """Several safetensors files beside the index that lists them."""
+    """Several safetensors files in the directory of the index that lists them."""
 
     def __init__(self, index: Path, open_file: Callable[[Path], Any]) -> None:
         of_name = shards_of(index)
@@ -58,10 +58,10 @@ class ShardedFile:
 
 
 def shards_of(index: Path) -> dict[str, str]:
-    """Returns the file beside an index that each tensor is in.
+    """Returns the file name of each tensor, from an index.
 
     Raises:
-        WeightsError: If it is no such index, or names anything but files beside it.
+        WeightsError: If it is not such an index, or names a file in another directory.
     """
     try:
         of_name = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
