@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_convnext.errors import MissingPackage, WeightsError
 
-# The keys of a state dict in checkpoints that also hold an optimizer's state and more. The first key
+# The keys of a state dict in checkpoints that also hold an optimizer's state. The first key
 # that exists is used.
 STATE_DICT_KEYS = (
     "model",
@@ -108,7 +108,7 @@ def _load_without_executing(path):
 def _plain_values():
     """Returns the types that may be loaded beside tensors: names and numbers, no code.
 
-    The official trainer saves its arguments as a Namespace, and many trainers save the best accuracy
+    The official trainer saves its arguments as a Namespace, and many trainers the best accuracy
     as a NumPy scalar. The module of `scalar` has different names in NumPy 1 and NumPy 2.
     """
     scalar = np.float64(0).__reduce__()[0]
