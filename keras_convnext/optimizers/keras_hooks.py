@@ -78,14 +78,14 @@ class Hooks(keras.optimizers.Optimizer):
         with _outside_of_traced_functions():
             super().build(variables)
 
-    def add_optimizer_variables(self, trainable_variables, name, initializer="zeros"):
-        if name != "average":
-            return super().add_optimizer_variables(trainable_variables, name, initializer)
-        # The EMA starts from the weights. Keras would set it to the weights after the first update.
-        return [
-            self.add_variable_from_reference(variable, name, initializer=_copy_of(variable))
-            for variable in trainable_variables
-        ]
+    def add_variable_from_reference(self, reference_variable, name=None, initializer="zeros"):
+        if name == "average":
+            # The EMA starts from the weights. Keras would start it from zero, and set it to the
+            # weights after the first update.
+            initializer = _copy_of(reference_variable)
+        return super().add_variable_from_reference(
+            reference_variable, name=name, initializer=initializer
+        )
 
     def finalize_variable_values(self, var_list):
         """Leaves the weights as they are; Keras would replace them by their EMA after training."""
