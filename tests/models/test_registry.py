@@ -134,12 +134,12 @@ class TestStatisticsOfTheRow:
 
         keras_convnext.load_weights(other, NAME)
 
-        (message,) = (record.getMessage() for record in caplog.records)
+        (message,) = (r.getMessage() for r in caplog.records if r.name.startswith("keras_convnext"))
         assert "normalizes its images by mean=(0.485, 0.456, 0.406)" in message
         assert f"were trained with mean={MEAN}, std={STD}" in message
         caplog.clear()
         keras_convnext.load_weights(create_model("toynext", mean=MEAN, std=STD), NAME)
-        assert caplog.records == []
+        assert not [r for r in caplog.records if r.name.startswith("keras_convnext")]
 
     def test_of_the_network_serve_without_a_checkpoint(self, reference, monkeypatch):
         row = dataclasses.replace(get_network("toynext"), preprocessing=PREPROCESSING)

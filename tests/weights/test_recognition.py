@@ -63,7 +63,11 @@ def warnings(caplog):
     caplog.set_level(logging.WARNING, logger="keras_convnext")
 
     def messages():
-        texts = [record.getMessage() for record in caplog.records if record.levelno >= 30]
+        texts = [
+            record.getMessage()
+            for record in caplog.records
+            if record.name.startswith("keras_convnext")
+        ]
         caplog.clear()
         return texts
 
