@@ -87,10 +87,13 @@ def compare(backend: str, checkouts: dict[str, Path]) -> dict:
 
 def start(backend: str, checkout: Path) -> subprocess.Popen:
     """Starts a version in a process of its own, and waits until it has compiled."""
-    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(checkout)}
-    pipe = subprocess.PIPE
     worker = subprocess.Popen(
-        [sys.executable, "-c", WORKER], stdin=pipe, stdout=pipe, text=True, env=environment
+        [sys.executable, "-c", WORKER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=checkout,  # Python looks for packages there first
+        env={**os.environ, "KERAS_BACKEND": backend},
     )
     for line in worker.stdout:
         if line.startswith("ready"):
