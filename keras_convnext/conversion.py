@@ -6,7 +6,7 @@ from pathlib import Path
 
 from keras_convnext.catalog.checkpoints import resolve
 from keras_convnext.errors import WeightsError
-from keras_convnext.weights.save import SUFFIXES, atomic_write, write_weights
+from keras_convnext.weights.save import SUFFIXES, atomic_weight_file, write_weights
 from keras_convnext.weights.weight_file import open_weights
 
 KERAS_FILES = (".keras", ".weights.h5")  # others are written without Keras and its memory
@@ -63,7 +63,7 @@ def convert_weights(
 
     model = model_from_weights(weight_file)
     save = _save_keras if path.suffix == ".keras" else _save_weights
-    with atomic_write(path) as written:
+    with atomic_weight_file(path) as written:
         save(model, written)
     return path
 

@@ -16,9 +16,6 @@ from keras_convnext.recipe import Recipe, load_recipe
 from keras_convnext.recipe.renamed import RUN_HEADER
 from keras_convnext.runs.metrics import MetricsFile
 
-# The recipe is the first file of a run. This line distinguishes a run that was stopped before its
-# second file from a folder that holds any recipe.
-FIRST_LINE = RUN_HEADER
 LOCK = ".lock"
 # The models that a run keeps, beside its checkpoints.
 STATES = ("last", "best", "best_ema")
@@ -140,7 +137,7 @@ class RunDirectory:
         Raises:
             WriteError: If it cannot be written.
         """
-        files.write_text(self.recipe_file, FIRST_LINE + recipe.to_yaml())
+        files.write_text(self.recipe_file, RUN_HEADER + recipe.to_yaml())
 
     def _written(self) -> list[Path]:
         return [path for path in vars(self).values() if path != self.path]
@@ -155,7 +152,9 @@ class RunDirectory:
             return False
         if self.plan_file.is_file() or self._names() != {self.recipe_file.name}:
             return self.plan_file.is_file()
-        return self.recipe_file.read_text(encoding="utf-8", errors="replace").startswith(FIRST_LINE)
+        # A run that was stopped before its second file has only its recipe. The header tells
+        # it from a folder that holds any other recipe.
+        return self.recipe_file.read_text(encoding="utf-8", errors="replace").startswith(RUN_HEADER)
 
     @classmethod
     def is_run(cls, path: str | Path) -> bool:

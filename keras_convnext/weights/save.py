@@ -90,7 +90,7 @@ def write_weights(
     write = _write_pth if file.suffix == ".pth" else _write_safetensors
     tensors = {chosen.name_of(path): _tensor(chosen, path, read(path)) for path in paths}
     try:
-        with atomic_write(file) as written:
+        with atomic_weight_file(file) as written:
             write(tensors, written, chosen)
     # Their errors when the operating system cannot write.
     except (safetensors.SafetensorError, RuntimeError) as error:
@@ -99,7 +99,7 @@ def write_weights(
 
 
 @contextlib.contextmanager
-def atomic_write(file: Path) -> Iterator[Path]:
+def atomic_weight_file(file: Path) -> Iterator[Path]:
     """Yields a temporary path that replaces `file` once it is written without an error.
 
     Raises:

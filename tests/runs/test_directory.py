@@ -3,7 +3,8 @@ import json
 import pytest
 
 from keras_convnext.errors import RunError
-from keras_convnext.runs.directory import FIRST_LINE, RunDirectory, RunState
+from keras_convnext.recipe.renamed import RUN_HEADER
+from keras_convnext.runs.directory import RunDirectory, RunState
 
 pytestmark = pytest.mark.backend_free
 
@@ -89,7 +90,7 @@ def test_a_directory_that_holds_no_run_is_never_touched(tmp_path, tiny_recipe, o
 
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize(
-    ("first_line", "other"), [("", ""), ("", "thesis"), (FIRST_LINE, "thesis")]
+    ("first_line", "other"), [("", ""), ("", "thesis"), (RUN_HEADER, "thesis")]
 )
 def test_a_recipe_alone_does_not_make_a_directory_a_run(
     tmp_path, tiny_recipe, first_line, other, overwrite
