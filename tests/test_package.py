@@ -17,7 +17,7 @@ BACKENDS = {"keras", "tensorflow", "jax", "torch"}
 # What may import what: every row only the rows above it, and itself where it is one package.
 ROWS = [
     {"catalog", "errors", "files", "recipe", "console", "runtime", "keras_import", "text"},
-    {"keras_private"},
+    {"keras_private", "distribution"},
     {"kernels", "optimizers", "schedules", "metric_values", "callbacks"},
     {"layers", "weights", "runs"},
     {"models"},

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_convnext.distribution.replicas import draw_own
 from keras_convnext.kernels.draws import repeatable_draws
 
 
@@ -11,8 +12,9 @@ class StochasticDepth(keras.layers.Layer):
 
     Each sample of the batch is kept or set to zero independently. Kept samples are divided by the
     probability of being kept, so that the expected value does not change. Outside training the
-    layer does nothing. Source: "Deep Networks with Stochastic Depth"; rates per network in "A
-    ConvNet for the 2020s", tables 5 and 6.
+    layer does nothing. Replicas draw for the whole batch of a step, so that training on several
+    devices has the same result as on one. Source: "Deep Networks with Stochastic Depth"; rates per
+    network in "A ConvNet for the 2020s", tables 5 and 6.
 
     The layer has its own seed generator, without which JAX cannot trace it. The generator's state
     is saved with the weights, so that a resumed run draws the same as one without interruption.
@@ -72,10 +74,12 @@ class StochasticDepth(keras.layers.Layer):
         if self._rate == 0 or not _is_known(training):
             return inputs
         keep = 1.0 - self.rate
-        one_per_sample = (ops.shape(inputs)[0],) + (1,) * (len(inputs.shape) - 1)
-        draws = self._draws(
-            lambda: keras.random.uniform(one_per_sample, dtype="float32", seed=self.seed_generator)
-        )
+        ones = (1,) * (len(inputs.shape) - 1)
+
+        def draw(samples):
+            return keras.random.uniform((samples, *ones), dtype="float32", seed=self.seed_generator)
+
+        draws = self._draws(lambda: draw_own(ops.shape(inputs)[0], draw))
         scale = ops.where(draws < keep, 1.0 / keep, 0.0)
         return inputs * ops.cast(scale, inputs.dtype)
 
