@@ -70,6 +70,7 @@ bench: .venv/test.installed
 	$(BIN)/python benchmarks/deployed.py --save
 	$(BIN)/python benchmarks/digits.py --save
 	$(BIN)/python benchmarks/input.py --save
+	$(BIN)/python benchmarks/scaling.py --save
 	$(BIN)/python benchmarks/speed_chart.py
 
 golden: .venv/test.installed

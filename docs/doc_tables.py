@@ -339,6 +339,51 @@ def conversion() -> str:
     return table(("conversion", "format", "time", "peak memory, times the file"), rows)
 
 
+def scaling_gradients() -> str:
+    """Returns the predicted times to add up gradients and to compute a step."""
+    rows = []
+    for size, network in result("scaling")["networks"].items():
+        seconds, rates = network["all_reduce_seconds"]["1"], network["training_images_per_second"]
+        rows.append(
+            (
+                size,
+                f"{network['gradient_bytes'] / 1e6:.0f}",
+                *(f"{1000 * seconds[gpus]:.1f}" for gpus in ("8", "32", "128", "1024")),
+                *(f"{1000 * 32 / rates[gpu]:.0f}" for gpu in ("assumed", "A100", "V100")),
+            )
+        )
+    head = ("ConvNeXt", "MB", *(f"{gpus} GPUs, ms" for gpus in ("8", "32", "128", "1,024")))
+    return table((*head, "assumed GPU, ms", "A100, ms", "V100, ms"), rows)
+
+
+def scaling_efficiency(batch: str) -> str:
+    """Returns the predicted efficiencies, for `batch` "global" or "per GPU"."""
+    cells: dict[str, list[str]] = {}
+    for row in result("scaling")["efficiency"]:
+        if row["batch"] == batch and (row["links"] == 1 or row["gpus"] > 100):
+            shares = (row["efficiency_overlapped"], row["efficiency"])
+            cells.setdefault(row["network"], []).append(" / ".join(f"{s:.0%}" for s in shares))
+    head = ("ConvNeXt", "8 GPUs", "32", "128", "1,024", "128, eight links", "1,024, eight links")
+    return table(head, ((size, *values) for size, values in cells.items()))
+
+
+def scaling_input() -> str:
+    """Returns the images per second and the cores that training on ImageNet-22K takes."""
+    gpus = {"V100": "V100", "A100": "A100", "assumed": "assumed GPU"}
+    rows = (
+        (
+            f"{row['network']}, {gpus[row['gpu']]}",
+            *(f"{row['images_per_second'][n]:,.0f}" for n in ("8", "32", "128", "1024")),
+            f"{row['cores_per_host']:.0f}",
+            *(f"{row['cores'][n]:,.0f}" for n in ("128", "1024")),
+            f"{row['hours']['128']:.1f}",
+        )
+        for row in result("scaling")["imagenet_22k"]
+    )
+    head = ("images/s", "8 GPUs", "32", "128", "1,024", "cores a host")
+    return table((*head, "cores, 128 GPUs", "cores, 1,024", "hours, 128 GPUs"), rows)
+
+
 TABLES = {
     "models": models,
     "weights": weights,
@@ -355,4 +400,8 @@ TABLES = {
     "deployed-digits": deployed_digits,
     "input": input_speed,
     "conversion": conversion,
+    "scaling-gradients": scaling_gradients,
+    "scaling-global-batch": lambda: scaling_efficiency("global"),
+    "scaling-batch-per-gpu": lambda: scaling_efficiency("per GPU"),
+    "scaling-input": scaling_input,
 }
