@@ -9,6 +9,8 @@ import sys
 
 from rich.console import Console
 
+_consoles: list[Console] = []
+
 
 def make_console(stderr: bool = False, width: int | None = None) -> Console:
     """Returns a console that prints text literally.
@@ -21,7 +23,15 @@ def make_console(stderr: bool = False, width: int | None = None) -> Console:
         stderr: Whether to print to the error stream. Defaults to `False`, the output stream.
         width: Width in characters. Defaults to the terminal's.
     """
-    return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+    made = Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+    _consoles.append(made)
+    return made
+
+
+def silence() -> None:
+    """Makes all consoles so far print nothing: another process prints the same."""
+    for made in _consoles:
+        made.quiet = True
 
 
 console = make_console(stderr=True)

@@ -21,6 +21,10 @@ class WeightsError(UserError):
     """Weights cannot be found, downloaded, read or loaded into a network."""
 
 
+class SharedError(UserError):
+    """An error of another process of the same run, which the process with rank 0 reports."""
+
+
 class MissingPackage(UserError):
     """A required package is not installed.
 

@@ -4,6 +4,8 @@ This module knows the order of the steps. Each step is a function elsewhere, and
 the kind of training is asked of the task.
 """
 
+import contextlib
+import dataclasses
 import json
 import shutil
 from collections.abc import Sequence
@@ -13,10 +15,14 @@ from typing import Any
 import keras
 
 from keras_convnext import files, runtime
-from keras_convnext.console import console
+from keras_convnext.console import console, silence
 from keras_convnext.data.bad_images import check_on_bad_image
 from keras_convnext.data.read_errors import as_data_error
 from keras_convnext.data.sources.load import Split, check_split_has_data
+from keras_convnext.distribution.agreement import in_every_process, in_main_process
+from keras_convnext.distribution.engine import Engine
+from keras_convnext.distribution.start import started
+from keras_convnext.distribution.watchdog import watched
 from keras_convnext.errors import RunError, UserError
 from keras_convnext.evaluation.classification import Evaluation
 from keras_convnext.recipe import Init, Recipe, load_recipe
@@ -26,6 +32,7 @@ from keras_convnext.runs.early_stopping import is_over
 from keras_convnext.runs.packages import check_packages
 from keras_convnext.runs.paths import with_absolute_paths
 from keras_convnext.runs.plan import Plan, make_plan
+from keras_convnext.runs.process_check import check_same_data, check_same_program
 from keras_convnext.serving.export import FORMATS
 from keras_convnext.serving.saved_model import write_saved_model
 from keras_convnext.tasks.base import Task
@@ -87,9 +94,14 @@ def train(
     init, recipe = recipe.init, with_absolute_paths(recipe)
     check_packages(recipe)
     run = RunDirectory(run_directory or Path("runs") / recipe.name)
-    resume.should_resume(run, recipe, overwrite)  # fails early, before the data is read
-    with runtime.configured(recipe.runtime):
-        return _train(task, recipe, init, run, overwrite, callbacks)
+    with (
+        runtime.configured(recipe.runtime),
+        started(recipe.distribution) as engine,
+        watched(engine),
+    ):
+        if not engine.is_main:
+            silence()
+        return _train(_Job(task, recipe, init, run, overwrite, callbacks, engine))
 
 
 def _check_callbacks(callbacks: Sequence[keras.callbacks.Callback]) -> None:
@@ -103,81 +115,119 @@ def _check_callbacks(callbacks: Sequence[keras.callbacks.Callback]) -> None:
     )
 
 
-def _train(
-    task: Task,
-    recipe: Recipe,
-    init: Init,
-    run: RunDirectory,
-    overwrite: bool,
-    callbacks: Sequence[keras.callbacks.Callback],
-) -> tuple[RunDirectory, Evaluation | None]:
-    training, validation = task.load_splits(recipe.data)
-    validation_images = 0 if validation is None else validation.size
-    plan = make_plan(recipe, training.size, validation_images, len(training.class_names))
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """What `train` was asked for.
+
+    Attributes:
+        task: The recipe's task.
+        recipe: The recipe, with absolute paths.
+        init: Its section `init`, as the user wrote it.
+        run: The run's directory.
+        overwrite: Whether an earlier run there is removed.
+        callbacks: The user's callbacks.
+        engine: The devices and processes.
+    """
+
+    task: Task
+    recipe: Recipe
+    init: Init
+    run: RunDirectory
+    overwrite: bool
+    callbacks: Sequence[keras.callbacks.Callback]
+    engine: Engine
+
+    def resumes(self) -> bool:
+        """Whether the run in the directory is resumed; the main process looks."""
+        return in_main_process(
+            self.engine, lambda: resume.should_resume(self.run, self.recipe, self.overwrite)
+        )
+
+
+def _train(job: _Job) -> tuple[RunDirectory, Evaluation | None]:
+    engine, recipe = job.engine, job.recipe
+    check_same_program(engine, recipe)
+    job.resumes()  # fails early, before the data is read
+    training, validation = in_every_process(engine, lambda: job.task.load_splits(recipe.data))
+    check_same_data(engine, training, validation)
+    plan = make_plan(
+        recipe,
+        training.size,
+        0 if validation is None else validation.size,
+        len(training.class_names),
+        engine.devices,
+        engine.data_shards,
+    )
+    with contextlib.ExitStack() as lock:
+        in_main_process(engine, lambda: lock.enter_context(job.run.locked()))
+        with engine.scope():
+            _fit(job, plan, training, validation)
+        return job.run, in_main_process(engine, lambda: _finish(job, validation))
+
+
+def _fit(job: _Job, plan: Plan, training: Split, validation: Split | None) -> None:
+    """Builds the model, and trains the epochs that are left."""
+    task, recipe, engine = job.task, job.recipe, job.engine
     model = task.build_model(recipe, training)
     task.compile_model(model, recipe, plan)
+    epoch = _begin_or_resume(job, plan, training, model)
+    _announce(plan, model, engine)
+    if in_main_process(engine, lambda: _is_trained(job.run, recipe, plan, epoch)):
+        return
+    engine.attach(model)
+    with as_data_error(training, validation, advice=RESUME_ADVICE):
+        fit(
+            model,
+            lambda *shard: task.training_batches(training, recipe, plan, epoch, *shard),
+            None
+            if validation is None
+            else lambda *shard: task.validation_batches(validation, recipe, plan, *shard),
+            recipe,
+            plan,
+            job.run,
+            epoch,
+            job.callbacks,
+            task.monitor,
+            engine,
+        )
 
-    with run.locked():
-        initial_epoch = _begin_or_resume(task, run, recipe, init, plan, training, model, overwrite)
-        _announce(plan, model)
-        if not _is_trained(run, recipe, plan, initial_epoch):
-            with as_data_error(training, validation, advice=RESUME_ADVICE):
-                fit(
-                    model,
-                    task.training_batches(training, recipe, plan, initial_epoch),
-                    None if validation is None else task.validation_batches(validation, recipe),
-                    recipe,
-                    plan,
-                    run,
-                    initial_epoch,
-                    callbacks,
-                    task.monitor,
-                )
-        return run, _finish(task, run, recipe, validation)
 
-
-def _begin_or_resume(
-    task: Task,
-    run: RunDirectory,
-    recipe: Recipe,
-    init: Init,
-    plan: Plan,
-    training: Split,
-    model: keras.Model,
-    overwrite: bool,
-) -> int:
+def _begin_or_resume(job: _Job, plan: Plan, training: Split, model: keras.Model) -> int:
     """Prepares the run's directory and the model; returns the number of epochs already trained."""
+
+    def write() -> None:
+        if not resumes:
+            job.run.create(job.recipe, job.overwrite)
+        _describe(job.run, plan, training.class_names, epoch)
+
     # Checked again under the lock, since another process may have trained here in the meantime.
-    resumes = resume.should_resume(run, recipe, overwrite)
-    initial_epoch = 0
-    if resumes:
-        initial_epoch = _resume(task, run, recipe, plan, training.class_names, model)
-    if not initial_epoch:
-        initialize(model, init)
-    if not resumes:
-        run.create(recipe, overwrite)
-    _describe(run, plan, training.class_names, initial_epoch)
-    return initial_epoch
+    resumes = job.resumes()
+    epoch = _resume(job, plan, training.class_names, model) if resumes else 0
+    if not epoch:
+        in_every_process(job.engine, lambda: initialize(model, job.init))
+    in_main_process(job.engine, write)
+    return epoch
 
 
-def _resume(
-    task: Task,
-    run: RunDirectory,
-    recipe: Recipe,
-    plan: Plan,
-    class_names: tuple[str, ...],
-    model: keras.Model,
-) -> int:
+def _resume(job: _Job, plan: Plan, class_names: tuple[str, ...], model: keras.Model) -> int:
     """Restores the model of a stopped run; returns the number of epochs already trained."""
-    if run.environment_file.exists():
-        resume.check_same_backend(run, runtime.describe())
-    resume.check_same_data(run, plan, class_names)
-    epoch = restore(model, recipe, run, task.monitor)
-    if run.state() is RunState.FINISHED:
-        run.reopen()
-        _warn_of_old_exports(run)
-    if run.recipe() != recipe:
-        run.write_recipe(recipe)
+    run, recipe = job.run, job.recipe
+
+    def check() -> None:
+        if run.environment_file.exists():
+            resume.check_same_backend(run, runtime.describe())
+        resume.check_same_data(run, plan, class_names)
+
+    def reopen() -> None:
+        if run.state() is RunState.FINISHED:
+            run.reopen()
+            _warn_of_old_exports(run)
+        if run.recipe() != recipe:
+            run.write_recipe(recipe)
+
+    in_main_process(job.engine, check)
+    epoch = restore(model, recipe, run, job.task.monitor, job.engine)
+    in_main_process(job.engine, reopen)
     notice = f"Resuming {run.path} after epoch {epoch} of {plan.epochs}"
     if not epoch:
         notice = f"Starting {run.path} over: it was stopped before its first epoch had ended"
@@ -202,7 +252,7 @@ def _describe(run: RunDirectory, plan: Plan, class_names: tuple[str, ...], epoch
         files.write_text(run.environment_file, json.dumps(runtime.describe(), indent=2) + "\n")
 
 
-def _announce(plan: Plan, model: keras.Model) -> None:
+def _announce(plan: Plan, model: keras.Model, engine: Engine) -> None:
     classes = f" of {plan.classes} classes" if plan.classes else ""
     console.print(
         f"{plan.training_images:,} training and {plan.validation_images:,} validation images"
@@ -210,6 +260,14 @@ def _announce(plan: Plan, model: keras.Model) -> None:
         f"{keras.backend.backend()}",
         soft_wrap=True,
     )
+    if plan.devices > 1:
+        steps = plan.steps_per_epoch // plan.updates_per_epoch
+        console.print(
+            f"{engine.describe()}: {plan.device_batch_size:,} images on each device in a step, "
+            f"{steps} {'step' if steps == 1 else 'steps'} an update; every epoch leaves out "
+            f"{plan.omitted_images:,} images, which do not fill an update",
+            soft_wrap=True,
+        )
 
 
 def _is_trained(run: RunDirectory, recipe: Recipe, plan: Plan, epoch: int) -> bool:
@@ -221,8 +279,9 @@ def _is_trained(run: RunDirectory, recipe: Recipe, plan: Plan, epoch: int) -> bo
     )
 
 
-def _finish(task: Task, run: RunDirectory, recipe: Recipe, validation: Split | None) -> Any:
+def _finish(job: _Job, validation: Split | None) -> Any:
     """Evaluates, reports and exports a trained run, and then marks it as finished."""
+    task, run, recipe = job.task, job.run, job.recipe
     predictor = task.load_predictor(run, "last")
     evaluation = None
     if validation is not None:

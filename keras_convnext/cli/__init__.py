@@ -10,8 +10,8 @@ import logging
 import typer
 
 from keras_convnext.cli import benchmark, models, recipes, runs, serving, weights
-from keras_convnext.console import NoticeHandler, console, show_any_text
-from keras_convnext.errors import UserError
+from keras_convnext.console import NoticeHandler, make_console, show_any_text
+from keras_convnext.errors import SharedError, UserError
 
 app = typer.Typer(
     help="ConvNeXt for Keras 3: train, evaluate, predict and export.",
@@ -39,6 +39,8 @@ def main() -> None:
     logging.getLogger("keras_convnext").addHandler(notice_handler)
     try:
         app()
+    except SharedError:
+        raise SystemExit(1) from None
     except UserError as error:
-        console.print(str(error), style="red", soft_wrap=True)
+        make_console(stderr=True).print(str(error), style="red", soft_wrap=True)
         raise SystemExit(1) from None

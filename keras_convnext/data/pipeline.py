@@ -9,6 +9,7 @@ from keras_convnext.data.preprocessor import Preprocessor
 from keras_convnext.data.sources.load import Split
 from keras_convnext.data.targets import CLASS_TARGETS, Targets
 from keras_convnext.data.transforms import keras_cv_augment
+from keras_convnext.distribution.shards import position_in_step
 from keras_convnext.errors import DataError
 from keras_convnext.recipe import Augment, Data
 
@@ -29,10 +30,12 @@ def training_dataset(
     """Returns the batches of a whole training run, one epoch after another.
 
     The pair `(seed, position)` determines the image at a position of the run and, under the
-    policies `paper` and `none`, its augmentation. The triple `(seed, step, shard_index)` determines
-    how a batch is mixed. The batches are therefore the same wherever the run starts, and the shards
-    of a step together hold the images that a single process would have. KerasCV draws from stateful
-    generators: under the policy `keras_cv` the batches before `start` are computed and discarded.
+    policies `paper` and `none`, its augmentation. The pair `(seed, step)` determines how the images
+    of a step are mixed: all shards share one draw. The batches are therefore the same wherever the
+    run starts, and the shards of a step together hold the mixed images that a single process would
+    have, if their size is even; see `distribution.shards`. KerasCV draws from stateful generators,
+    one for each shard: under the policy `keras_cv` the batches before `start` are computed and
+    discarded, and the images depend on the number of shards.
 
     Every epoch shuffles anew, and omits the images that do not fill its last update. With
     `augment.repeated_augmentation` every image comes several times in a row, and an epoch has the
@@ -68,7 +71,8 @@ def training_dataset(
     per_epoch = split.size // data.batch_size * data.batch_size
 
     def load(number):
-        position = number // share * step_size + shard_index * share + number % share
+        in_step = position_in_step(number % share, share, shard_index, num_shards)
+        position = number // share * step_size + in_step
         epoch, place = position // per_epoch, position % per_epoch
         index = tf.random.experimental.index_shuffle(
             place // augment.repeated_augmentation, tf.stack([seed, epoch]), split.size - 1
@@ -88,7 +92,7 @@ def training_dataset(
         dataset = (dataset if mixer is None else dataset.map(mixer)).skip(start)
     else:
         dataset = targets.batch(dataset, split, share, drop_remainder=True)
-        dataset = _mixed(dataset, targets, augment, seed, start, shard_index, num_shards)
+        dataset = _mixed(dataset, targets, augment, seed, start)
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
@@ -113,8 +117,12 @@ def evaluation_dataset(
     interpolation: str = OFFICIAL.interpolation,
     warp_from: int | None = OFFICIAL.warp_from,
     targets: Targets = CLASS_TARGETS,
+    shard_index: int = 0,
+    num_shards: int = 1,
 ) -> tf.data.Dataset:
     """Returns every image of a split once, in order, prepared for evaluation.
+
+    Every shard has its part of each batch, and all shards together have every image once.
 
     Args:
         split: The images.
@@ -127,16 +135,20 @@ def evaluation_dataset(
         interpolation: How images are resized; see `Preprocessor`.
         warp_from: Side from which images are resized as a whole; see `Preprocessor`.
         targets: How targets are read and batched. Defaults to one-hot classes.
+        shard_index: The shard to return, from 0. Defaults to 0.
+        num_shards: The number of shards. Defaults to 1.
 
     Returns:
         A dataset of images `float32` of shape `(batch, height, width, channels)` with values from 0
         to 255 and, for classification, one-hot labels `(batch, classes)`. The last batch may be
-        smaller.
+        smaller; of several shards some may have one batch less.
 
     Raises:
         UserError: If image files cannot be converted to that many channels.
+        DataError: If a batch cannot be divided equally into the shards.
     """
     check_files_have(channels)
+    share = _shard_size(batch_size, batch_size, num_shards)
     _hide_gpu_from_tensorflow()
 
     preprocessor = Preprocessor(
@@ -146,22 +158,35 @@ def evaluation_dataset(
     def load(index):
         return targets.evaluation_example(split, index, preprocessor)
 
-    dataset = _map_in_parallel(tf.data.Dataset.range(split.size), load)
-    dataset = targets.batch(dataset, split, batch_size, drop_remainder=False)
+    indices = _evaluation_indices(split.size, batch_size, shard_index, num_shards)
+    dataset = _map_in_parallel(indices, load)
+    dataset = targets.batch(dataset, split, share, drop_remainder=False)
     if label_smoothing:
         dataset = dataset.map(lambda *batch: targets.smooth(batch, label_smoothing))
     return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def _evaluation_indices(images, batch_size, shard_index, num_shards):
+    """Returns the images of a shard: its part of every full batch, and of the last one."""
+    share, full = batch_size // num_shards, images // batch_size
+    first_of_last, last = full * batch_size, images % batch_size
+    begin, end = (last * shard // num_shards for shard in (shard_index, shard_index + 1))
+    in_full_batches = tf.data.Dataset.range(full * share).map(
+        lambda number: number // share * batch_size + shard_index * share + number % share
+    )
+    return in_full_batches.concatenate(
+        tf.data.Dataset.range(first_of_last + begin, first_of_last + end)
+    )
 
 
 def _seed(seed, number):
     return tf.stack([tf.constant(seed, tf.int64), number])
 
 
-def _mixed(dataset, targets, augment, seed, start, shard_index, num_shards):
+def _mixed(dataset, targets, augment, seed, start):
     def mix_batch(step, batch):
-        # Images have the numbers from 0, batches those below 0: no two share their draws.
-        number = -1 - (step * num_shards + shard_index)
-        return targets.mix(batch, augment, _seed(seed, number))
+        # Images have the numbers from 0, steps those below 0: no two share their draws.
+        return targets.mix(batch, augment, _seed(seed, -1 - step))
 
     return _map_in_parallel(dataset.enumerate(start), mix_batch)
 

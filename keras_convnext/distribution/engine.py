@@ -18,13 +18,17 @@ class Engine:
     Attributes:
         rank: Number of this process, from 0. The process with rank 0 writes the run's files.
         processes: Number of processes.
-        devices: Number of devices over all processes. Every device has the same number of images
-            of a step.
+        devices: Number of devices over all processes.
+        data_shards: Number of equal parts that the images of a step are divided into: one for each
+            device, or for each group of devices that share a model.
+        main_host: Name or address of the host of the process with rank 0, for the other processes.
     """
 
     rank: int = 0
     processes: int = 1
     devices: int = 1
+    data_shards: int = 1
+    main_host: str = "localhost"
 
     @property
     def is_main(self) -> bool:
@@ -77,3 +81,6 @@ class Engine:
 
     def close(self) -> None:
         """Leaves the group of processes."""
+
+
+ONE_DEVICE = Engine()

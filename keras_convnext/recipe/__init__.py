@@ -8,6 +8,7 @@ from keras_convnext.recipe.loading import load_recipe
 from keras_convnext.recipe.sections import (
     Augment,
     Data,
+    Distribution,
     EarlyStopping,
     Init,
     Model,
@@ -22,6 +23,7 @@ from keras_convnext.recipe.sections import (
 __all__ = [
     "Augment",
     "Data",
+    "Distribution",
     "EarlyStopping",
     "Init",
     "Model",

@@ -13,8 +13,8 @@ from keras_convnext.runs.early_stopping import is_over
 from keras_convnext.runs.paths import with_absolute_paths
 from keras_convnext.runs.plan import Plan
 
-# Sections that decide what is kept and exported, and do not affect training.
-MAY_CHANGE = ("export", "checkpoint")
+# Sections that decide what is kept and exported, and on which devices; the training is the same.
+MAY_CHANGE = ("export", "checkpoint", "distribution")
 # Keys that determine when a run ends.
 LENGTH_KEYS = ("schedule.epochs", "schedule.early_stopping")
 ALTERNATIVES = "Choose another directory with --run-dir, or start over with --overwrite"
@@ -114,8 +114,7 @@ def _new_run(run: RunDirectory, recipe: Recipe, epochs: int) -> str:
 def _changes(run: RunDirectory, recipe: Recipe) -> dict[str, tuple[str, str]]:
     """Returns the keys that differ, each with its value in the run and the requested one."""
     before, now = (
-        _flat(one.model_dump(mode="json", exclude=set(MAY_CHANGE)))
-        for one in (with_absolute_paths(run.recipe()), recipe)
+        one.flat(exclude=MAY_CHANGE) for one in (with_absolute_paths(run.recipe()), recipe)
     )
     shown = {key: (_shown(before, key), _shown(now, key)) for key in {**before, **now}}
     return {key: (ours, theirs) for key, (ours, theirs) in shown.items() if ours != theirs}
@@ -165,15 +164,6 @@ def check_same_backend(run: RunDirectory, environment: dict[str, Any]) -> None:
             style="yellow",
             soft_wrap=True,
         )
-
-
-def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns the keys of a section and its subsections, dotted."""
-    flat: dict[str, Any] = {}
-    for key, value in section.items():
-        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else None
-        flat |= inner or {f"{prefix}{key}": value}
-    return flat
 
 
 def _shown(values: dict[str, Any], key: str) -> str:

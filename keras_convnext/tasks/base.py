@@ -24,6 +24,8 @@ from keras_convnext.runs.metrics import Monitor
 from keras_convnext.runs.plan import Plan
 from keras_convnext.training.optimizer import make_optimizer
 
+VALIDATION_IMAGES = 64  # of a validation batch, on each device
+
 
 @dataclasses.dataclass(frozen=True)
 class ServingModel:
@@ -114,9 +116,24 @@ class Task(abc.ABC):
         return load_split(data, split, on_bad_image, apply_orientation=apply_orientation)
 
     def training_batches(
-        self, split: Split, recipe: Recipe, plan: Plan, initial_epoch: int
+        self,
+        split: Split,
+        recipe: Recipe,
+        plan: Plan,
+        initial_epoch: int,
+        shard_index: int = 0,
+        num_shards: int = 1,
     ) -> tf.data.Dataset:
-        """Returns the batches of all epochs from `initial_epoch` on, as `model.fit` takes them."""
+        """Returns the batches of all epochs from `initial_epoch` on, as `model.fit` takes them.
+
+        Args:
+            split: The training images.
+            recipe: The recipe.
+            plan: The length of the run.
+            initial_epoch: The number of epochs already trained.
+            shard_index: The part of every step to return, from 0. Defaults to 0.
+            num_shards: The number of parts of every step. Defaults to 1.
+        """
         return training_dataset(
             split,
             recipe.data,
@@ -125,20 +142,35 @@ class Task(abc.ABC):
             recipe.runtime.seed,
             start=initial_epoch * plan.steps_per_epoch,
             step_batch_size=recipe.step_batch_size,
+            shard_index=shard_index,
+            num_shards=num_shards,
             preprocessing=recipe.preprocessing,
             targets=self.targets,
         )
 
-    def validation_batches(self, split: Split, recipe: Recipe) -> tf.data.Dataset:
-        """Returns the validation batches, as `model.evaluate` takes them."""
+    def validation_batches(
+        self, split: Split, recipe: Recipe, plan: Plan, shard_index: int = 0, num_shards: int = 1
+    ) -> tf.data.Dataset:
+        """Returns the validation batches, as `model.evaluate` takes them.
+
+        Args:
+            split: The validation images.
+            recipe: The recipe.
+            plan: The devices of the run; each has `VALIDATION_IMAGES` of a batch.
+            shard_index: The part of every batch to return, from 0. Defaults to 0.
+            num_shards: The number of parts of every batch. Defaults to 1.
+        """
         return evaluation_dataset(
             split,
             recipe.data.image_size,
             recipe.data.crop_fraction,
+            batch_size=VALIDATION_IMAGES * plan.devices,
             label_smoothing=recipe.augment.smoothing_in_targets,
             interpolation=recipe.preprocessing.interpolation,
             warp_from=recipe.preprocessing.warp_from,
             targets=self.targets,
+            shard_index=shard_index,
+            num_shards=num_shards,
         )
 
     @abc.abstractmethod

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,6 +16,8 @@ from keras_convnext.callbacks import (
     StopWhenNotFinite,
     ema_weights,
 )
+from keras_convnext.distribution.agreement import check_same, in_every_process, in_main_process
+from keras_convnext.distribution.engine import ONE_DEVICE, Engine, MakeShard
 from keras_convnext.errors import RunError
 from keras_convnext.recipe import Recipe
 from keras_convnext.runs.checkpoints import Checkpoints, write_model
@@ -28,15 +31,22 @@ ACCURACY = Monitor("accuracy", "max")
 
 
 def restore(
-    model: keras.Model, recipe: Recipe, run: RunDirectory, monitor: Monitor = ACCURACY
+    model: keras.Model,
+    recipe: Recipe,
+    run: RunDirectory,
+    monitor: Monitor = ACCURACY,
+    engine: Engine = ONE_DEVICE,
 ) -> int:
     """Restores the newest checkpoint of a stopped run, and removes its incomplete files.
+
+    Every process reads the checkpoint; the process with rank 0 changes the files.
 
     Args:
         model: The compiled model.
         recipe: The recipe.
         run: The run.
         monitor: The metric that ranks the epochs. Defaults to the accuracy.
+        engine: The devices and processes. Defaults to one device.
 
     Returns:
         The number of epochs already trained; 0 if there is no checkpoint, and the model is
@@ -46,7 +56,21 @@ def restore(
         RunError: If checkpoints or metrics cannot be read, or files cannot be written.
     """
     checkpoints = Checkpoints(run.checkpoints, recipe.checkpoint.keep)
-    epoch = checkpoints.restore(model)
+    epoch = in_every_process(engine, lambda: checkpoints.restore(model))
+    check_same(
+        engine,
+        "checkpoints",
+        {"newest epoch": epoch},
+        f"Every process must be able to read {run.path}.",
+    )
+    in_main_process(engine, lambda: _tidy(model, run, checkpoints, epoch, monitor))
+    return epoch
+
+
+def _tidy(
+    model: keras.Model, run: RunDirectory, checkpoints: Checkpoints, epoch: int, monitor: Monitor
+) -> None:
+    """Makes the files of a stopped run agree with the checkpoint that was restored."""
     if not epoch and run.last_model.exists():
         raise RunError(
             f"The unfinished run in {run.path} has no checkpoints: an earlier version of "
@@ -63,61 +87,71 @@ def restore(
             run.stop_file.unlink(missing_ok=True)
         if epoch:
             _update_models(model, run, checkpoints, epoch, monitor)
-    return epoch
 
 
 def fit(
     model: keras.Model,
-    training,
-    validation,
+    make_training: MakeShard,
+    make_validation: MakeShard | None,
     recipe: Recipe,
     plan: Plan,
     run: RunDirectory,
     initial_epoch: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     monitor: Monitor = ACCURACY,
+    engine: Engine = ONE_DEVICE,
 ) -> None:
     """Trains a compiled model and writes its states to the run's directory.
 
     After every epoch it writes the checkpoint and the last model, and with validation images also
-    the best model, and the best moving average if the recipe asks for one.
+    the best model, and the best moving average if the recipe asks for one. Of several processes
+    the one with rank 0 writes; the users' callbacks run in all.
 
     Args:
         model: The compiled model.
-        training: Batches of the remaining epochs, one after another: inputs, targets and,
-            optionally, weights of the images.
-        validation: Batches of the validation images, or `None`.
+        make_training: Function that returns a shard of the remaining epochs, one after another:
+            batches of inputs, targets and, optionally, weights of the images. See
+            `Engine.training_data`.
+        make_validation: Function that returns a shard of the validation images, or `None`.
         recipe: The recipe.
         plan: Its epochs and steps.
         run: The run, to which metrics and models are written.
         initial_epoch: The number of epochs already trained; see `restore`. Defaults to 0.
         callbacks: The user's callbacks; see `keras_convnext.train`. Defaults to none.
         monitor: The metric that ranks the epochs. Defaults to the accuracy.
+        engine: The devices and processes. Defaults to one device.
 
     Raises:
         RunError: If the loss is no longer finite, or the disk is full. The newest checkpoint is
             complete then.
     """
     checkpoints = Checkpoints(run.checkpoints, recipe.checkpoint.keep)
+    training, batch_spec = _training_data(make_training, engine)
+    validation = None if make_validation is None else engine.evaluation_data(make_validation)
     events = EventFile(run.events)
     bar = ProgressBar(plan.epochs, plan.steps_per_epoch, recipe.step_batch_size, initial_epoch)
     average = []
     if recipe.optimizer.ema_decay is not None and validation is not None:
         average = [EMAEvaluation(validation)]
-    in_order = [
-        StopWhenNotFinite(),
-        LearningRateLog(),
-        *average,
-        *callbacks,  # they see all logs, and their additions are written
+    writers = [
         MetricsLog(run.metrics_file, append=True),
         _SaveEpoch(run, checkpoints, events, monitor),
         StopEarly(recipe.schedule.early_stopping, run),
         bar,
     ]
-    _build_metrics(model, training)
+    in_order = [
+        StopWhenNotFinite(),
+        LearningRateLog(),
+        *average,
+        *callbacks,  # they see all logs, and their additions are written
+        *(writers if engine.is_main else []),
+        _StopTogether(engine),
+    ]
+    _build_metrics(model, batch_spec)
     # Keras does not end its callbacks when training fails.
     with contextlib.closing(bar), as_run_error(checkpoints):
-        events.begin(run.metrics())
+        if engine.is_main:
+            events.begin(run.metrics())
         model.fit(
             training,
             epochs=plan.epochs,
@@ -128,6 +162,17 @@ def fit(
             verbose=0,
             callbacks=in_order,
         )
+
+
+class _StopTogether(keras.callbacks.Callback):
+    """Ends training in all processes after the epoch in which the main process ends it."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self.engine = engine
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = self.engine.broadcast(self.model.stop_training)
 
 
 class _SaveEpoch(keras.callbacks.Callback):
@@ -210,14 +255,26 @@ def _newest_epoch(checkpoints: Checkpoints) -> str:
     return f"The checkpoint of epoch {epochs[-1]} is complete."
 
 
-def _build_metrics(model: keras.Model, training) -> None:
-    """Evaluates the model on one batch of zeros, so that `fit` starts `training` only once.
+def _training_data(make: MakeShard, engine: Engine) -> tuple[Any, Any]:
+    """Returns what `fit` takes, and the shapes and dtypes of a batch of this process."""
+    specs = []
+
+    def remember(index, count):
+        batches = make(index, count)
+        specs.append(batches.element_spec)
+        return batches
+
+    return engine.training_data(remember), specs[0]
+
+
+def _build_metrics(model: keras.Model, batch_spec: Any) -> None:
+    """Evaluates the model on one batch of zeros, so that `fit` starts its data only once.
 
     On JAX and PyTorch `fit` would otherwise take a first batch to build the metrics, and start the
     dataset again. KerasCV's stateful generators would have advanced, and a run would not repeat.
     """
     batch = keras.tree.map_structure(
-        lambda spec: np.zeros(spec.shape, spec.dtype.as_numpy_dtype), training.element_spec
+        lambda spec: np.zeros(spec.shape, spec.dtype.as_numpy_dtype), batch_spec
     )
     model.test_on_batch(*batch)
     model.reset_metrics()

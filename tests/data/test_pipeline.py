@@ -12,6 +12,7 @@ from keras_convnext.data.pipeline import evaluation_dataset, training_dataset
 from keras_convnext.data.sources.split import ArraySplit
 from keras_convnext.data.targets import CLASS_TARGETS
 from keras_convnext.data.transforms.resize_crop import evaluation_image
+from keras_convnext.distribution.shards import position_in_step
 from keras_convnext.errors import DataError
 from keras_convnext.recipe import Augment, Data, RandAugment, RandomResizedCrop
 
@@ -229,25 +230,34 @@ def test_another_process_can_go_on_with_keras_cv(noise, tmp_path):
     np.testing.assert_array_equal(later["labels"], labels[4:])
 
 
-# All but RandAugment, slow to build, and the mixing, which is every shard's own.
+# RandAugment is slow to build.
 UNMIXED = {"rand_augment": None, "mix_probability": 0.0}
+MIXED = {"rand_augment": None, "mixup_alpha": 0.8, "cutmix_alpha": 1.0}
 
 
 def shared(split, num_shards, **options):
-    """Returns the images and the labels of every shard, joined step by step."""
+    """Returns the images and the labels of every shard, joined in the order of the whole steps."""
     parts = [
         batches(split, shard_index=shard, num_shards=num_shards, **options)
         for shard in range(num_shards)
     ]
-    return [np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True)]
+    share = parts[0][0].shape[1]
+    order = np.concatenate(
+        [
+            position_in_step(np.arange(share), share, shard, num_shards)
+            for shard in range(num_shards)
+        ]
+    )
+    whole = (np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
+    return [arrays[:, np.argsort(order)] for arrays in whole]
 
 
 @backend_free
-@pytest.mark.parametrize("num_shards", [2, 3])
-def test_shards_together_have_the_images_of_one_process(noise, num_shards):
-    images, labels = batches(noise, **UNMIXED)
+@pytest.mark.parametrize(("num_shards", "augment"), [(2, UNMIXED), (3, UNMIXED), (3, MIXED)])
+def test_shards_together_have_the_images_of_one_process(noise, num_shards, augment):
+    images, labels = batches(noise, **augment)
     for start in (0, 2):
-        shared_images, shared_labels = shared(noise, num_shards, start=start, **UNMIXED)
+        shared_images, shared_labels = shared(noise, num_shards, start=start, **augment)
         np.testing.assert_array_equal(shared_images, images[start:])
         np.testing.assert_array_equal(shared_labels, labels[start:])
 
@@ -267,13 +277,40 @@ def test_each_shard_draws_for_itself(policy):
 
 
 @backend_free
-def test_each_shard_mixes_for_itself_and_from_any_start(noise):
-    augment = {**PLAIN, "mixup_alpha": 1.0}
-    shares = [batches(noise, shard_index=shard, num_shards=2, **augment)[1] for shard in (0, 1)]
-    heaviest = np.stack([labels.max(axis=-1)[:, 0] for labels in shares])
-    assert len(np.unique(heaviest)) > 12  # of 18 batches, some with two images of one class
-    later = batches(noise, start=5, shard_index=1, num_shards=2, **augment)[1]
-    np.testing.assert_array_equal(later, shares[1][5:])
+def test_every_step_draws_its_own_mixture(noise):
+    labels = batches(noise, **{**PLAIN, "mixup_alpha": 1.0})[1]
+    heaviest = labels.max(axis=(1, 2))
+    assert len(np.unique(heaviest)) >= len(heaviest) - 2  # some mix two images of one class
+
+
+@backend_free
+@pytest.mark.parametrize(("images", "shards"), [(103, 4), (8, 4), (3, 4), (16, 2), (17, 2)])
+def test_shards_of_an_evaluation_have_every_image_once(images, shards):
+    numbers = np.arange(images, dtype="uint8")[:, None, None, None]
+    labels = np.zeros(images, "int32")
+    split = ArraySplit(np.broadcast_to(numbers, (images, 12, 12, 3)).copy(), labels, ("a", "b"))
+    whole = [batch[0].numpy()[:, 0, 0, 0] for batch in evaluated(split)]
+    parts = [
+        [batch[0].numpy()[:, 0, 0, 0] for batch in evaluated(split, index, shards)]
+        for index in range(shards)
+    ]
+    sizes = [[len(batch) for batch in part] for part in parts]
+    assert max(map(len, sizes)) <= min(map(len, sizes)) + 1
+    for number, batch in enumerate(whole):
+        shares = [part[number] for part in parts if number < len(part)]
+        np.testing.assert_array_equal(np.concatenate(shares), batch)
+
+
+def evaluated(split, shard_index=0, num_shards=1):
+    return evaluation_dataset(
+        split, 12, 1.0, batch_size=8, shard_index=shard_index, num_shards=num_shards
+    )
+
+
+@backend_free
+def test_an_evaluation_that_cannot_be_shared_is_refused(noise):
+    with pytest.raises(DataError, match="8 images .* cannot be shared equally by 3 shards"):
+        evaluated(noise, 0, 3)
 
 
 @backend_free

@@ -20,6 +20,9 @@ def test_the_papers_run_has_its_length(tiny_recipe):
         steps_per_epoch=312,
         total_updates=93_600,
         warmup_updates=6_240,
+        omitted_images=3_215,
+        devices=1,
+        device_batch_size=4096,
     )
 
 
@@ -40,3 +43,12 @@ def test_a_plan_is_written_as_json(tiny_recipe, tmp_path):
     make_plan(tiny_recipe(), 640, 5, 2).write(tmp_path / "plan.json")
     written = json.loads((tmp_path / "plan.json").read_text())
     assert written["steps_per_epoch"] == 10 and written["total_updates"] == 20
+
+
+def test_the_images_of_a_step_are_divided_equally(tiny_recipe):
+    recipe = tiny_recipe("data.batch_size=24", "optimizer.gradient_accumulation_steps=2")
+    plan = make_plan(recipe, 50, 5, 2, devices=4)
+    assert (plan.devices, plan.device_batch_size, plan.omitted_images) == (4, 3, 2)
+    assert make_plan(recipe, 50, 5, 2, devices=4, data_shards=2).device_batch_size == 6
+    with pytest.raises(DataError, match=r"step of 12 images .* among 5 devices.* multiple of 10 "):
+        make_plan(recipe, 50, 5, 2, devices=5)

@@ -3,6 +3,7 @@
 from keras_convnext.recipe.sections.augment import Augment, RandAugment, RandomResizedCrop
 from keras_convnext.recipe.sections.checkpoint import Checkpoint
 from keras_convnext.recipe.sections.data import Data
+from keras_convnext.recipe.sections.distribution import Distribution
 from keras_convnext.recipe.sections.export import Export
 from keras_convnext.recipe.sections.init import Init
 from keras_convnext.recipe.sections.model import Model
@@ -15,6 +16,7 @@ __all__ = [
     "Augment",
     "Checkpoint",
     "Data",
+    "Distribution",
     "EarlyStopping",
     "Export",
     "Init",

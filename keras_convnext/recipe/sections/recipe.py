@@ -1,5 +1,8 @@
 """The recipe: its sections together, and the rules that hold between them."""
 
+from collections.abc import Collection
+from typing import Any
+
 import yaml
 from pydantic import Field, model_validator
 
@@ -10,6 +13,7 @@ from keras_convnext.recipe.sections.augment import Augment
 from keras_convnext.recipe.sections.base import Section
 from keras_convnext.recipe.sections.checkpoint import Checkpoint
 from keras_convnext.recipe.sections.data import Data
+from keras_convnext.recipe.sections.distribution import Distribution
 from keras_convnext.recipe.sections.export import Export
 from keras_convnext.recipe.sections.init import Init
 from keras_convnext.recipe.sections.model import Model
@@ -29,6 +33,7 @@ class Recipe(Section):
         "classification", description="The kind of training, by its name in the registry of tasks."
     )
     runtime: Runtime = Runtime()
+    distribution: Distribution = Distribution()
     model: Model
     init: Init = Init()
     data: Data
@@ -101,6 +106,22 @@ class Recipe(Section):
         checkpoint = CHECKPOINTS.get(str(self.init.weights))
         return self.network.preprocessing if checkpoint is None else checkpoint.preprocessing
 
+    def flat(self, exclude: Collection[str] = ()) -> dict[str, Any]:
+        """Returns the values of all keys, as for JSON, by their dotted names.
+
+        Args:
+            exclude: Sections to leave out. Defaults to none.
+        """
+        return _flat(self.model_dump(mode="json", exclude=set(exclude)))
+
     def to_yaml(self) -> str:
         """Returns the recipe as YAML with every default, as `load_recipe` reads it."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in section.items():
+        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else None
+        flat |= inner or {f"{prefix}{key}": value}
+    return flat

@@ -28,8 +28,10 @@ class Classification(Task):
     targets = CLASS_TARGETS
     monitor = Monitor("accuracy", "max")
 
-    def training_batches(self, split, recipe, plan, initial_epoch):
-        batches = super().training_batches(split, recipe, plan, initial_epoch)
+    def training_batches(self, split, recipe, plan, initial_epoch, shard_index=0, num_shards=1):
+        batches = super().training_batches(
+            split, recipe, plan, initial_epoch, shard_index, num_shards
+        )
         if recipe.data.class_weights is None:
             return batches
         weights = balanced_weights(split)
