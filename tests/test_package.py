@@ -17,8 +17,8 @@ BACKENDS = {"keras", "tensorflow", "jax", "torch"}
 # What may import what: every row only the rows above it, and itself where it is one package.
 ROWS = [
     {"catalog", "errors", "files", "recipe", "console", "runtime", "keras_import", "text"},
-    {"keras_private", "distribution"},
-    {"kernels", "optimizers", "schedules", "metric_values", "callbacks"},
+    {"keras_private"},
+    {"kernels", "optimizers", "schedules", "metric_values", "callbacks", "distribution"},
     {"layers", "weights", "runs"},
     {"models"},
     {"conversion", "data", "training"},

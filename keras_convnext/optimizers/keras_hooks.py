@@ -10,6 +10,7 @@ the optimizers uses public ones. If Keras renamed one, results would change with
 | `_apply_weight_decay` | Keras would decay all weights alike, before their updates |
 | `_use_weight_decay` | honours `exclude_from_weight_decay` |
 | `_get_current_learning_rate`, `_learning_rate` | a schedule must count updates, not steps |
+| `_backend_increment_gradient_accumulators` | gradients may be accumulated already |
 | `_update_model_variables_moving_average` | the EMA must move once an update, not once a step |
 | `_model_variables_moving_average`, `_iterations` | the EMA and the number of steps |
 | the slot name `"average"` | the EMA must start from the weights |
@@ -32,6 +33,9 @@ class Hooks(keras.optimizers.Optimizer):
     schedule and the EMA at every step; here both advance once an update.
     """
 
+    # Whether each gradient passed includes those of the update's earlier steps, so that there is
+    # nothing to add to. See `distribution/torch/data_parallel.py`.
+    gradients_are_sums: bool = False
     _shared: Any = None
 
     def prepare_update(self, learning_rate) -> Any:
@@ -46,6 +50,10 @@ class Hooks(keras.optimizers.Optimizer):
     def shared(self) -> Any:
         """What `prepare_update` returned for the current update."""
         return self._shared
+
+    def accumulated_steps(self) -> int:
+        """Returns how many steps of the next update have been made."""
+        return int(self._iterations) % (self.gradient_accumulation_steps or 1)
 
     def index_of(self, variable) -> int:
         """Returns the position of a weight among those the optimizer was built with."""
@@ -96,6 +104,10 @@ class Hooks(keras.optimizers.Optimizer):
             super()._backend_update_step(grads, trainable_variables, learning_rate)
         finally:
             self._share(None)  # it may hold tensors of a traced function
+
+    def _backend_increment_gradient_accumulators(self, grads, acc_grads):
+        if not self.gradients_are_sums:
+            super()._backend_increment_gradient_accumulators(grads, acc_grads)
 
     def _share(self, value):
         object.__setattr__(self, "_shared", value)  # TensorFlow would wrap it to track it
