@@ -5,9 +5,10 @@
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
+if TYPE_CHECKING:
+    import keras
 
 MakeShard = Callable[[int, int], Any]  # returns a tf.data.Dataset
 
@@ -43,7 +44,7 @@ class Engine:
         """Returns the context in which the model is created, compiled, restored and trained."""
         return contextlib.nullcontext()
 
-    def attach(self, model: keras.Model) -> None:
+    def attach(self, model: "keras.Model") -> None:
         """Prepares a compiled model for `fit` and `evaluate` on these devices.
 
         All processes must have created it with the same seed, or have copied its variables.
@@ -76,7 +77,7 @@ class Engine:
         """Returns the values that all processes passed, in the order of their ranks."""
         return [value]
 
-    def copy_variables(self, variables: Sequence[keras.Variable]) -> None:
+    def copy_variables(self, variables: "Sequence[keras.Variable]") -> None:
         """Gives the variables the values that they have in the process with rank 0."""
 
     def close(self) -> None:

@@ -51,6 +51,7 @@ class _Main:
 
     def __init__(self, engine: Engine) -> None:
         self._closed = threading.Event()
+        self._first = threading.Lock()  # of the threads that see another process end
         token = secrets.token_hex(16)
         family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
         with socket.create_server(
@@ -64,6 +65,8 @@ class _Main:
 
     def _watch(self, rank: int, connection: socket.socket) -> None:
         if _received(connection) == DONE or self._closed.is_set():
+            return
+        if not self._first.acquire(blocking=False):
             return
         for other in self._others.values():
             _close(other, STOP)
