@@ -1,5 +1,6 @@
 """The engine for PyTorch: the processes that torchrun starts, with one device each."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,13 +17,19 @@ from keras_convnext.errors import UserError
 START = "torchrun --nproc-per-node {} -m keras_convnext train RECIPE"
 
 
-def make_engine(name: str, devices: int | None = None, timeout: float | None = None) -> Engine:
+def make_engine(
+    name: str,
+    devices: int | None = None,
+    model_shards: int | None = None,
+    timeout: float | None = None,
+) -> Engine:
     """Returns the engine of a distribution, after all processes have joined.
 
     Args:
         name: `"data_parallel"`.
         devices: Number of devices, and so of processes. Defaults to `None`, all that torchrun
             started.
+        model_shards: Not used on PyTorch, where every device has the whole model.
         timeout: Seconds within which all processes must start. Defaults to the environment variable
             KERAS_CONVNEXT_START_TIMEOUT or, if it is not set, to 300.
 
@@ -65,7 +72,8 @@ class DataParallel(Engine):
 
     def __init__(self) -> None:
         self.rank = processes.rank()
-        self.processes = self.devices = processes.count()
+        self.processes = self.devices = self.data_shards = processes.count()
+        self.main_host = os.environ.get("MASTER_ADDR", "localhost")
         self._models: list[keras.Model] = []
 
     def describe(self) -> str:
