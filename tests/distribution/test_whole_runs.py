@@ -1,0 +1,82 @@
+"""A run of the command line has the same results on any number of devices."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from model_files import tensors
+from on_devices import run as run_on
+
+from keras_convnext import RunDirectory, load_recipe, train
+
+KILL_AT = Path(__file__).parents[1] / "helpers" / "kill_at.py"
+RECIPE = """
+name: tiny
+model: {depths: [1, 1], dims: [4, 8], kernel_size: 3, drop_path_rate: 0.3}
+data: {source: digits, image_size: 8, crop_fraction: 1.0, batch_size: 48, test_fraction: 0.9}
+augment: {policy: paper, rand_augment: null, mixup_alpha: 0.8, cutmix_alpha: 1.0}
+optimizer: {gradient_accumulation_steps: 2, global_clipnorm: 1.0, ema_decay: 0.9, layer_decay: 0.8}
+schedule: {epochs: 4, warmup_epochs: 1, learning_rate: 0.02}
+export: {saved_model: false}
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def on_one_device(recipe, tmp_path_factory):
+    run, _ = train(load_recipe(recipe), tmp_path_factory.mktemp("one") / "run")
+    return run
+
+
+@pytest.fixture(scope="module")
+def stopped_on_two(recipe, tmp_path_factory):
+    """A run on two devices that was killed while it wrote the checkpoint of its second epoch."""
+    path = tmp_path_factory.mktemp("two") / "run"
+    kill = (KILL_AT, "os.rename", "epoch_0002.keras")
+    status, output = run_on(2, "train", recipe, "--run-dir", path, script=kill)
+    assert status != 0
+    assert "24 images on each device" not in output and "12 images on each device" in output
+    assert RunDirectory(path).metrics(), output
+    return path, output
+
+
+def assert_equal(run, expected):
+    """Compares metrics, weights and optimizer state with those of the run on one device."""
+    assert len(run.metrics()) == len(expected.metrics())
+    for row, expected_row in zip(run.metrics(), expected.metrics(), strict=True):
+        assert row.keys() == expected_row.keys()
+        for name in row.keys() - {"seconds"}:
+            np.testing.assert_allclose(row[name], expected_row[name], rtol=1e-5, err_msg=name)
+    for state in ("last_model", "best_ema_model"):
+        ours, theirs = tensors(getattr(run, state)), tensors(getattr(expected, state))
+        assert ours.keys() == theirs.keys()
+        for name in ours:
+            np.testing.assert_allclose(
+                ours[name], theirs[name], rtol=1e-4, atol=1e-5, err_msg=f"{state}: {name}"
+            )
+
+
+def test_a_run_stopped_on_two_devices_resumes_on_one(
+    recipe, on_one_device, stopped_on_two, tmp_path
+):
+    path = shutil.copytree(stopped_on_two[0], tmp_path / "run")
+    run, _ = train(load_recipe(recipe), path)
+    assert_equal(run, on_one_device)
+
+
+def test_a_run_stopped_on_two_devices_resumes_on_four(
+    recipe, on_one_device, stopped_on_two, tmp_path
+):
+    path = shutil.copytree(stopped_on_two[0], tmp_path / "run")
+    status, output = run_on(4, "train", recipe, "--run-dir", path)
+    assert status == 0, output
+    assert "after epoch 1 of 4" in output and output.count("6 images on each device") == 1
+    assert_equal(RunDirectory(path), on_one_device)
+    assert RunDirectory(path).read(RunDirectory(path).plan_file)["devices"] == 4
