@@ -18,7 +18,8 @@ class Place(NamedTuple):
     """Where the images of the current call are among those of the step.
 
     Attributes:
-        process: Number of the process, from 0.
+        process: Number of the process, from 0. `None` if the call has the images of all processes,
+            those of one process after those of another.
         processes: Number of processes.
         replica: Number of the replica within its process, from 0. May be a scalar tensor.
         replicas: Number of replicas in each process.
@@ -41,10 +42,23 @@ def draw_own(batch_size, draw: Callable[[Any], Any]) -> Any:
     place = _current_place()
     if place is None:
         return draw(batch_size)
-    share = batch_size * place.replicas
-    numbers = place.replica * batch_size + ops.arange(batch_size)
-    positions = position_in_step(numbers, share, place.process, place.processes)
-    return ops.take(draw(share * place.processes), positions, axis=0)
+    return ops.take(draw(_step_size(batch_size, place)), _positions(batch_size, place), axis=0)
+
+
+def _step_size(batch_size, place: Place):
+    if place.process is None:
+        return batch_size
+    return batch_size * place.replicas * place.processes
+
+
+def _positions(batch_size, place: Place):
+    """Returns where the images of the current call are in the step."""
+    share = _step_size(batch_size, place) // place.processes
+    numbers = ops.arange(batch_size)
+    if place.process is None:
+        return position_in_step(numbers % share, share, numbers // share, place.processes)
+    numbers += place.replica * batch_size
+    return position_in_step(numbers, share, place.process, place.processes)
 
 
 def _current_place() -> Place | None:

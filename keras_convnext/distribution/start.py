@@ -41,5 +41,6 @@ def _chosen(settings: Distribution, available) -> str:
         )
     if settings.name != "auto":
         return settings.name
-    devices = settings.devices or available.visible_devices()
-    return "data_parallel" if max(processes, devices) > 1 else "none"
+    # JAX cannot join processes any more once its devices have been counted.
+    is_alone = processes == 1 and (settings.devices or available.visible_devices()) == 1
+    return "none" if is_alone else "data_parallel"

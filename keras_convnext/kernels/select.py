@@ -138,7 +138,13 @@ def _load(operation: str, row: Kernel | None) -> Callable:
         return getattr(reference, operation)
     logger.info("%s: %s (%s)", operation, row.path, row.reason)
     module = importlib.import_module(f"keras_convnext.kernels.{row.path}")
-    return getattr(module, operation)
+    kernel = getattr(module, operation)
+    if row.backend != "jax":
+        return kernel
+    from keras_convnext.kernels.jax.batch_sharding import split_over_batch
+
+    # Of the weights only the dense layers' are large enough to be sharded themselves.
+    return split_over_batch(kernel, reference.norm_mlp if operation == "norm_mlp" else None)
 
 
 @functools.cache

@@ -1,18 +1,12 @@
 """The processes and devices that JAX has."""
 
-import os
-
 import jax
 
+from keras_convnext.distribution.jax.process_group import launched_processes
 
-def launched_processes() -> int:
-    """Returns the number of processes that this one was started with, as the environment says.
-
-    `keras.distribution.initialize` reads the same variable.
-    """
-    return int(os.environ.get("KERAS_DISTRIBUTION_NUM_PROCESSES") or 1)
+__all__ = ["launched_processes", "visible_devices"]
 
 
 def visible_devices() -> int:
-    """Returns the number of devices of this process."""
+    """Returns the number of devices of this process, which cannot join others afterwards."""
     return jax.local_device_count()

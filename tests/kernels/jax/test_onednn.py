@@ -85,6 +85,11 @@ def test_supports_what_onednn_knows():
     assert not is_supported(jnp.ones((0, 3)))
 
 
+def test_leaves_arrays_that_may_be_sharded_to_xla(monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    assert not is_supported(jnp.ones((2, 3)))
+
+
 @pytest.mark.parametrize(
     ("flags", "most", "taken"),
     [
@@ -111,7 +116,6 @@ def test_bfloat16_is_left_to_xla_where_onednn_may_refuse_it(flags, most, taken, 
         (support.platform, "machine", lambda: "aarch64"),
         (support, "_cpu_flags", lambda: {"sse4_1"}),
         (jax, "default_backend", lambda: "gpu"),
-        (jax, "device_count", lambda: 2),
     ],
 )
 def test_is_not_used_where_it_was_not_tested(where, name, value, monkeypatch):

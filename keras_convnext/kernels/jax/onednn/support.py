@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import jaxlib
 
+from keras_convnext.kernels.jax.batch_sharding import has_whole_arrays
+
 TESTED_VERSIONS = (  # of jaxlib; with 0.8.0 oneDNN ended the process
     *("0.8.1", "0.8.2", "0.8.3"),
     *("0.9.0", "0.9.1", "0.9.2"),
@@ -27,14 +29,18 @@ def has_onednn() -> bool:
         jaxlib.__version__ in TESTED_VERSIONS
         and (platform.system(), platform.machine()) == ("Linux", "x86_64")
         and "avx2" in _cpu_flags()
-        # For a custom call, arrays sharded over several devices would be gathered on each of them.
         and jax.default_backend() == "cpu"
-        and jax.device_count() == 1
     )
 
 
 def is_supported(*operands) -> bool:
-    """Returns whether oneDNN accepts these arrays: of one known dtype, not empty, not symbolic."""
+    """Returns whether oneDNN accepts these arrays.
+
+    They must have one known dtype, and must not be empty or symbolic. They must not be sharded
+    either: for a custom call XLA would gather them on every device.
+    """
+    if not has_whole_arrays():
+        return False
     dtypes = {x.dtype for x in operands}
     if len(dtypes) > 1 or not dtypes <= _dtypes():
         return False
