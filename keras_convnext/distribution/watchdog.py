@@ -8,6 +8,7 @@ as either end dies. Keepalive packets find a host that no longer answers.
 import contextlib
 import json
 import os
+import queue
 import secrets
 import socket
 import sys
@@ -24,14 +25,20 @@ CONNECT_SECONDS = 30.0
 # Together at most 40 seconds until a host that does not answer counts as gone.
 KEEPALIVE = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 DONE, STOP = b"done\n", b"stop\n"
+NEWS_SECONDS = 2.0  # between the error of a collective and the news that another process has ended
+ENDED = (
+    "{} of this run has ended before the run was complete, so this process ends too. Started again "
+    "with the same command, the run resumes after its last complete epoch."
+)
 
 
 @contextlib.contextmanager
 def watched(engine: Engine) -> Iterator[None]:
-    """Ends this process, with exit status 1, if another one of the run ends within the block.
+    """Ends this process if another one of the run ends within the block.
 
     Raises:
-        UserError: If the process with rank 0 cannot be reached.
+        UserError: If the process with rank 0 cannot be reached; or if the block fails since another
+            process has ended. A block that waits instead is ended with exit status 1.
     """
     if engine.processes == 1:
         yield
@@ -40,17 +47,46 @@ def watched(engine: Engine) -> Iterator[None]:
     try:
         yield
         engine.gather(None)  # nobody leaves before all are done
+    except Exception as error:
+        ended = None if isinstance(error, UserError) else watch.process_that_ended()
+        watch.close(STOP)
+        if ended is not None:
+            raise UserError(ENDED.format(ended)) from error
+        raise
     except BaseException:
         watch.close(STOP)
         raise
     watch.close(DONE)
 
 
-class _Main:
+class _Watch:
+    """Threads that wait for the end of other processes."""
+
+    def __init__(self) -> None:
+        self._closed = threading.Event()
+        self._ended: queue.Queue[str] = queue.Queue()
+
+    def process_that_ended(self) -> str | None:
+        """Returns which process has ended; waits a moment for the news."""
+        try:
+            return self._ended.get(timeout=NEWS_SECONDS)
+        except queue.Empty:
+            return None
+
+    def _report(self, who: str) -> None:
+        """Ends this process, unless it ends by itself in the meantime."""
+        self._ended.put(who)
+        if self._closed.wait(GRACE_SECONDS):
+            return
+        print(ENDED.format(who), file=sys.stderr, flush=True)  # noqa: T201 (rich's lock may be held)
+        os._exit(1)  # the main thread may be waiting for the other process, in native code
+
+
+class _Main(_Watch):
     """The end of the connections in the process with rank 0."""
 
     def __init__(self, engine: Engine) -> None:
-        self._closed = threading.Event()
+        super().__init__()
         self._first = threading.Lock()  # of the threads that see another process end
         token = secrets.token_hex(16)
         family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
@@ -70,7 +106,7 @@ class _Main:
             return
         for other in self._others.values():
             _close(other, STOP)
-        _end(f"Process {rank}", self._closed)
+        self._report(f"Process {rank}")
 
     def close(self, message: bytes) -> None:
         self._closed.set()
@@ -78,11 +114,11 @@ class _Main:
             _close(connection, message)
 
 
-class _Other:
+class _Other(_Watch):
     """The end of the connection in any other process."""
 
     def __init__(self, engine: Engine) -> None:
-        self._closed = threading.Event()
+        super().__init__()
         port, token = engine.broadcast(None)
         try:
             self._main = socket.create_connection((engine.main_host, port), CONNECT_SECONDS)
@@ -100,7 +136,7 @@ class _Other:
         message = _received(self._main)
         if message == DONE or self._closed.is_set():
             return
-        _end("Another process" if message == STOP else "Process 0", self._closed)
+        self._report("Another process" if message == STOP else "Process 0")
 
     def close(self, message: bytes) -> None:
         self._closed.set()
@@ -157,16 +193,3 @@ def _close(connection: socket.socket, message: bytes) -> None:
 
 def _start(function, *arguments) -> None:
     threading.Thread(target=function, args=arguments, daemon=True).start()
-
-
-def _end(who: str, closed: threading.Event) -> None:
-    """Ends this process, unless it is closed in the meantime."""
-    if closed.wait(GRACE_SECONDS):
-        return
-    print(  # noqa: T201 (rich's console may be locked by the main thread)
-        f"{who} of this run has ended before the run was complete, so this process ends too. "
-        f"Started again with the same command, the run resumes after its last complete epoch.",
-        file=sys.stderr,
-        flush=True,
-    )
-    os._exit(1)  # the main thread may be waiting for the other process, in native code

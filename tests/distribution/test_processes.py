@@ -49,6 +49,14 @@ def test_the_others_end_with_one_that_ends(tmp_path, action, statuses, told):
     assert seconds < 40
 
 
+def test_an_error_that_another_process_has_caused_is_told_as_such(tmp_path):
+    statuses, errors, seconds = run(tmp_path, "broken_by_another")
+    assert statuses == [1, -9, 1]
+    assert errors[0].startswith(f"reported: Process 1 of this run {ENDED}")
+    assert "Traceback" not in errors[2] and ENDED in errors[2]
+    assert seconds < 40
+
+
 @pytest.mark.parametrize(
     ("action", "message"),
     [

@@ -52,6 +52,13 @@ def failed(engine):
         raise ValueError("broken")
 
 
+def broken_by_another(engine):
+    if engine.rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.5)
+    raise RuntimeError("a collective has failed")
+
+
 def refused_by_main(engine):
     def refuse():
         raise UserError("The main process refuses.")

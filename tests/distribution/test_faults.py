@@ -1,0 +1,84 @@
+"""What happens to a run of several processes when one differs from the others, or is killed."""
+
+import itertools
+import os
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from on_devices import start_processes
+
+from keras_convnext import RunDirectory, load_recipe, train
+
+DISAGREEING = Path(__file__).parents[1] / "helpers" / "disagreeing.py"
+# The first kill comes once an epoch is complete, further ones at any moment.
+KILLS = int(os.environ.get("KERAS_CONVNEXT_TEST_KILLS", "1"))
+RECIPE = """
+name: tiny
+model: {depths: [1, 1], dims: [4, 8], kernel_size: 3, drop_path_rate: 0.3}
+data: {source: digits, image_size: 8, crop_fraction: 1.0, batch_size: 48, test_fraction: 0.9}
+augment: {policy: paper, rand_augment: null, mixup_alpha: 0.8, cutmix_alpha: 1.0}
+optimizer: {gradient_accumulation_steps: 2, global_clipnorm: 1.0, ema_decay: 0.9, layer_decay: 0.8}
+schedule: {epochs: 12, warmup_epochs: 1, learning_rate: 0.02}
+export: {saved_model: false}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def outputs(processes, seconds=120):
+    """Waits for all processes; returns the seconds, and what each printed."""
+    started = time.monotonic()
+    printed = [process.communicate(timeout=seconds)[0] for process in processes]
+    return time.monotonic() - started, printed
+
+
+def test_processes_that_differ_are_refused(recipe):
+    _, printed = outputs(start_processes(2, DISAGREEING, recipe))
+    for output, name in zip(printed, ("UserError", "SharedError"), strict=True):
+        assert f"{name}: The processes do not have the same recipe:\n  runtime.seed: 0" in output
+        assert f"{name}: The processes do not have the same packages:\n  numpy: " in output
+        assert f"{name}: The processes do not have the same data:\n  training images: 5" in output
+        assert "nothing differs" not in output
+
+
+def test_a_run_ends_when_a_process_is_killed_and_resumes(recipe, tmp_path):
+    run, draw = RunDirectory(tmp_path / "run"), random.Random(0)
+    for kill in itertools.count():
+        processes = start_processes(
+            2, "-m", "keras_convnext", "train", recipe, "--run-dir", run.path
+        )
+        if kill < KILLS:
+            _wait(run, processes, draw.uniform(5, 25) if kill else None)
+            victim, other = draw.sample(processes, 2)
+            victim.kill()
+            seconds, printed = outputs([other], 60)
+            victim.communicate()
+            assert other.returncode != 0 or run.is_finished(), printed
+            assert kill or "of this run has ended before the run was complete" in printed[0]
+            print(f"the other process ended after {seconds:.1f} s")
+        else:
+            _, printed = outputs(processes)
+            assert [process.returncode for process in processes] == [0, 0], printed
+            break
+    assert "Resuming" in printed[0]
+    whole, _ = train(load_recipe(recipe), tmp_path / "whole")
+    for row, expected in zip(run.metrics(), whole.metrics(), strict=True):
+        for name in row.keys() - {"seconds"}:
+            np.testing.assert_allclose(row[name], expected[name], rtol=1e-4, err_msg=name)
+
+
+def _wait(run, processes, seconds):
+    """Waits for the first complete epoch or, if `seconds` are given, for as long."""
+    end = time.monotonic() + (seconds or 120)
+    while time.monotonic() < end and not any(p.poll() is not None for p in processes):
+        if seconds is None and run.checkpoints.is_dir() and any(run.checkpoints.glob("*.keras")):
+            return
+        time.sleep(0.05)
