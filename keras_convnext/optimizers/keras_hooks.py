@@ -6,6 +6,9 @@ the optimizers uses public ones. If Keras renamed one, results would change with
 
 | Private name | Why |
 |---|---|
+| `_backend_apply_gradients` | replicas must add up gradients before clipping; see below |
+| `_clip_gradients`, `_accumulated_gradients`, `_trainable_variables` | the same |
+| the slot name `"gradient_accumulator"` | the same |
 | `_backend_update_step` | computes once what all weights of an update share |
 | `_apply_weight_decay` | Keras would decay all weights alike, before their updates |
 | `_use_weight_decay` | honours `exclude_from_weight_decay` |
@@ -15,6 +18,8 @@ the optimizers uses public ones. If Keras renamed one, results would change with
 | `_model_variables_moving_average`, `_iterations` | the EMA and the number of steps |
 | the slot name `"average"` | the EMA must start from the weights |
 | `_get_variable_index` | finds a weight's slots and learning-rate multiplier |
+
+On TensorFlow, replicas of a `tf.distribute` strategy apply gradients in `tensorflow_replicas`.
 """
 
 import contextlib
@@ -87,6 +92,13 @@ class Hooks(keras.optimizers.Optimizer):
             super().build(variables)
 
     def add_variable_from_reference(self, reference_variable, name=None, initializer="zeros"):
+        if name == "gradient_accumulator" and keras.backend.backend() == "tensorflow":
+            from keras_convnext.optimizers.tensorflow_replicas import creating_accumulators
+
+            with creating_accumulators():
+                return super().add_variable_from_reference(
+                    reference_variable, name=name, initializer=initializer
+                )
         if name == "average":
             # The EMA starts from the weights. Keras would start it from zero, and set it to the
             # weights after the first update.
@@ -98,19 +110,58 @@ class Hooks(keras.optimizers.Optimizer):
     def finalize_variable_values(self, var_list):
         """Leaves the weights as they are; Keras would replace them by their EMA after training."""
 
-    def _backend_update_step(self, grads, trainable_variables, learning_rate):
-        self._share(self.prepare_update(learning_rate))
-        try:
-            super()._backend_update_step(grads, trainable_variables, learning_rate)
-        finally:
-            self._share(None)  # it may hold tensors of a traced function
+    def _backend_apply_gradients(self, grads, trainable_variables):
+        if keras.backend.backend() == "tensorflow":
+            from keras_convnext.optimizers import tensorflow_replicas
+
+            if tensorflow_replicas.is_replica():
+                self._apply_in_replica(tensorflow_replicas, grads, trainable_variables)
+                return
+        super()._backend_apply_gradients(grads, trainable_variables)
+
+    def _apply_in_replica(self, replicas, gradients, variables):
+        if not replicas.can_merge():
+            raise NotImplementedError(
+                "The optimizers of keras_convnext do not support `jit_compile=True` under a "
+                "strategy of tf.distribute, nor TPUs. Compile the model without `jit_compile`."
+            )
+        accumulators = []
+        if self.gradient_accumulation_steps:
+            accumulators = [self._accumulated_gradients[self.index_of(v)] for v in variables]
+        replicas.apply_gradients(self, gradients, variables, accumulators)
+        if self.use_ema:
+            self._update_model_variables_moving_average(self._trainable_variables)
+            if self.ema_overwrite_frequency:
+                pairs = self.ema_pairs(self._trainable_variables)
+                replicas.overwrite_with_ema(pairs, self._is_overwritten)
+
+    def _is_overwritten(self):
+        return (self.iterations + 1) % self.ema_overwrite_frequency == 0
+
+    def is_update(self):
+        """Returns whether the current step ends an update, as a scalar tensor."""
+        return (self._iterations + 1) % (self.gradient_accumulation_steps or 1) == 0
+
+    def clip(self, gradients: Sequence) -> Sequence:
+        """Returns the gradients, clipped as the optimizer's arguments say."""
+        return self._clip_gradients(gradients)
 
     def _backend_increment_gradient_accumulators(self, grads, acc_grads):
         if not self.gradients_are_sums:
             super()._backend_increment_gradient_accumulators(grads, acc_grads)
 
-    def _share(self, value):
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        with self.sharing(self.prepare_update(learning_rate)):
+            super()._backend_update_step(grads, trainable_variables, learning_rate)
+
+    @contextlib.contextmanager
+    def sharing(self, value: Any) -> Iterator[None]:
+        """Makes a result of `prepare_update` the value of `shared`."""
         object.__setattr__(self, "_shared", value)  # TensorFlow would wrap it to track it
+        try:
+            yield
+        finally:
+            object.__setattr__(self, "_shared", None)  # it may hold tensors of a traced function
 
     def _apply_weight_decay(self, variables):
         """Does nothing: weight decay is part of each update, where the multiplier is known."""
@@ -121,9 +172,7 @@ class Hooks(keras.optimizers.Optimizer):
         return super()._get_current_learning_rate()
 
     def _update_model_variables_moving_average(self, trainable_variables):
-        steps = self.gradient_accumulation_steps or 1
-        is_update = (self._iterations + 1) % steps == 0
-        rate = ops.where(is_update, 1 - self.ema_momentum, 0.0)
+        rate = ops.where(self.is_update(), 1 - self.ema_momentum, 0.0)
         for average, variable in self.ema_pairs(trainable_variables):
             difference = ops.cast(variable, average.dtype) - average
             average.assign(average + ops.cast(rate, average.dtype) * difference)
