@@ -88,14 +88,18 @@ class Hooks(keras.optimizers.Optimizer):
         return list(zip(self._model_variables_moving_average, variables, strict=True))
 
     def build(self, variables):
+        if keras.backend.backend() == "tensorflow":
+            from keras_convnext.optimizers import tensorflow_replicas
+
+            tensorflow_replicas.check_finite_in_all_replicas()
         with _outside_of_traced_functions():
             super().build(variables)
 
     def add_variable_from_reference(self, reference_variable, name=None, initializer="zeros"):
         if name == "gradient_accumulator" and keras.backend.backend() == "tensorflow":
-            from keras_convnext.optimizers.tensorflow_replicas import creating_accumulators
+            from keras_convnext.optimizers import tensorflow_replicas
 
-            with creating_accumulators():
+            with tensorflow_replicas.creating_accumulators():
                 return super().add_variable_from_reference(
                     reference_variable, name=name, initializer=initializer
                 )

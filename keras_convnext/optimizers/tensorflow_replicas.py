@@ -11,7 +11,10 @@ Everything that a replica decides happens in the cross-replica function of a `me
 import contextlib
 from collections.abc import Iterator, Sequence
 
+import keras
 import tensorflow as tf
+
+_check_own = keras.optimizers.LossScaleOptimizer.check_finite
 
 
 def is_replica() -> bool:
@@ -48,6 +51,24 @@ def creating_accumulators() -> Iterator[None]:
         yield
 
 
+def check_finite_in_all_replicas() -> None:
+    """Lets Keras's LossScaleOptimizer skip an update if gradients of any replica overflow.
+
+    Keras 3.15 looks at those of the first replica only. Infinite gradients of another would end in
+    the weights.
+    """
+    keras.optimizers.LossScaleOptimizer.check_finite = _check_all
+
+
+def _check_all(optimizer, grads):
+    finite = _check_own(optimizer, grads)
+    if not is_replica() or not can_merge():
+        return finite
+    context = tf.distribute.get_replica_context()
+    overflows = tf.where(finite, 0.0, 1.0)
+    return tf.equal(context.all_reduce(tf.distribute.ReduceOp.SUM, overflows), 0.0)
+
+
 def apply_gradients(
     optimizer, gradients: Sequence, variables: Sequence, accumulators: Sequence
 ) -> None:
@@ -66,7 +87,7 @@ def apply_gradients(
             if accumulators:
                 pairs = zip(gradients, accumulators, strict=True)
                 steps = optimizer.gradient_accumulation_steps
-                gradients = [(gradient + tf.convert_to_tensor(sum_)) / steps for gradient, sum_ in pairs]
+                gradients = [(part + tf.convert_to_tensor(earlier)) / steps for part, earlier in pairs]
             context = tf.distribute.get_replica_context()
             return optimizer.clip(context.all_reduce(tf.distribute.ReduceOp.SUM, gradients))
 

@@ -68,11 +68,12 @@ def patch_conv2d(inputs, kernel, bias, training: bool = False):
         return patch_matmul(inputs, kernel, bias)
     if batch is not None:
         return reference.patch_conv2d(inputs, kernel, bias)
-    # For an empty batch, TensorFlow's convolution on CPU returns the shape of its inputs.
+    # For an empty batch, TensorFlow's convolution on CPU returns the shape of its inputs. A reshape
+    # to the right one would be removed as having no effect, so the bias is added to rows.
     size, sides = kernel.shape[0], sizes_of(inputs)
-    outputs = tf.nn.conv2d(inputs, kernel, size, "VALID")
+    rows = as_rows(tf.nn.conv2d(inputs, kernel, size, "VALID")) + bias
     shape = [sides[0], sides[1] // size, sides[2] // size, kernel.shape[-1]]
-    return tf.reshape(outputs, shape) + bias
+    return tf.reshape(rows, shape)
 
 
 def _check_size(inputs, size):
