@@ -17,6 +17,7 @@ from keras_convnext.optimizers import LAMB, SGD, AdamW
 
 BACKEND = keras.backend.backend()
 only_jax = pytest.mark.skipif(BACKEND != "jax", reason="these names are JAX's")
+only_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="these are TensorFlow's")
 only_torch = pytest.mark.skipif(BACKEND != "torch", reason="these names are PyTorch's")
 every_optimizer = pytest.mark.parametrize("kind", [AdamW, LAMB, SGD])
 
@@ -221,7 +222,7 @@ class TestJAX:
         assert [bool(x) for x in seen] == [False, True]
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="this name is TensorFlow's")
+@only_tensorflow
 def test_variables_of_an_optimizer_are_created_outside_of_a_traced_function(monkeypatch):
     """optimizers/keras_hooks.py"""
     import tensorflow as tf
@@ -241,6 +242,53 @@ def test_variables_of_an_optimizer_are_created_outside_of_a_traced_function(monk
     assert lifting and not any(lifting)
     assert all(isinstance(x.value, variable_of) for x in optimizer.variables)
     assert step.experimental_get_tracing_count() == 1
+
+
+@only_tensorflow
+class TestStrategiesOfTensorFlow:
+    """optimizers/tensorflow_replicas.py and distribution/tensorflow/keras_build.py"""
+
+    def train(self, **named):
+        """Trains a dense layer on one device, under a strategy."""
+        import tensorflow as tf
+
+        with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+            model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+            model.compile(SGD(0.1, **named), "mse")
+        build = model._maybe_symbolic_build
+        self.builds = []
+
+        def record(iterator=None, data_batch=None):
+            self.builds.append(iterator is not None)
+            build(iterator=iterator, data_batch=data_batch)
+
+        object.__setattr__(model, "_maybe_symbolic_build", record)
+        model.fit(np.ones((8, 3)), np.ones((8, 2)), batch_size=4, verbose=0)
+        return model
+
+    def test_gradients_are_clipped_and_accumulated_through_our_methods(self, monkeypatch):
+        calls = []
+        clip = SGD._clip_gradients
+        monkeypatch.setattr(
+            SGD, "_clip_gradients", lambda self, grads: calls.append(1) or clip(self, grads)
+        )
+        model = self.train(global_clipnorm=1.0, gradient_accumulation_steps=2)
+        assert calls == [1]  # traced once
+        assert number(model.optimizer.iterations) == 1
+
+    def test_fit_creates_variables_from_a_first_batch(self):
+        self.train()
+        assert self.builds == [True]
+
+    def test_loss_scaling_asks_whether_gradients_are_finite(self):
+        from keras_convnext.optimizers import tensorflow_replicas
+
+        inner = SGD(0.1)
+        inner.build([keras.Variable(np.ones(3))])
+        wrapped = keras.optimizers.LossScaleOptimizer
+        assert wrapped.check_finite is tensorflow_replicas._check_all
+        assert not number(wrapped(inner).check_finite([ops.convert_to_tensor([1.0, np.inf])]))
+        assert number(wrapped(inner).check_finite([ops.ones(2)]))
 
 
 @only_torch

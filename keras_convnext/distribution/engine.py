@@ -22,6 +22,7 @@ class Engine:
         devices: Number of devices over all processes.
         data_shards: Number of equal parts that the images of a step are divided into: one for each
             device, or for each group of devices that share a model.
+        builds_metrics: Whether `fit` creates a model's metrics from the shapes of its data.
         main_host: Name or address of the host of the process with rank 0, for the other processes.
     """
 
@@ -29,6 +30,7 @@ class Engine:
     processes: int = 1
     devices: int = 1
     data_shards: int = 1
+    builds_metrics: bool = False
     main_host: str = "localhost"
 
     @property

@@ -87,7 +87,9 @@ def apply_gradients(
             if accumulators:
                 pairs = zip(gradients, accumulators, strict=True)
                 steps = optimizer.gradient_accumulation_steps
-                gradients = [(part + tf.convert_to_tensor(earlier)) / steps for part, earlier in pairs]
+                gradients = [
+                    (part + tf.convert_to_tensor(earlier)) / steps for part, earlier in pairs
+                ]
             context = tf.distribute.get_replica_context()
             return optimizer.clip(context.all_reduce(tf.distribute.ReduceOp.SUM, gradients))
 

@@ -147,7 +147,8 @@ def fit(
         *(writers if engine.is_main else []),
         _StopTogether(engine),
     ]
-    _build_metrics(model, batch_spec)
+    if not engine.builds_metrics:
+        _build_metrics(model, batch_spec)
     # Keras does not end its callbacks when training fails.
     with contextlib.closing(bar), as_run_error(checkpoints):
         if engine.is_main:

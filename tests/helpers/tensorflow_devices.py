@@ -1,4 +1,4 @@
-"""Trains a toy network on 1, 2 and 4 CPU devices of one process, and prints the largest differences.
+"""Trains toy networks on CPU devices of one process, and prints the largest differences from one.
 
 A CPU can only be split before TensorFlow uses it, so this is a process of its own.
 """
@@ -71,7 +71,6 @@ def difference(results, expected):
 
 if __name__ == "__main__":
     split_cpu(4)
-    case = json.loads(sys.argv[1])
-    for named in case:
+    for devices, named in json.loads(sys.argv[1]):
         one = train(devices=1, **named)
-        print(json.dumps([difference(train(devices=n, **named), one) for n in (2, 4)]), flush=True)
+        print(json.dumps([difference(train(devices=n, **named), one) for n in devices]), flush=True)

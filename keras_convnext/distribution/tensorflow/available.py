@@ -13,5 +13,10 @@ def launched_processes() -> int:
 
 
 def visible_devices() -> int:
-    """Returns the number of devices of this process."""
-    return len(tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU"))
+    """Returns the number of devices of this process, without using them.
+
+    TensorFlow can join other processes, or divide a CPU, only before it is first used.
+    """
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    (processor,) = tf.config.list_physical_devices("CPU")
+    return gpus or len(tf.config.get_logical_device_configuration(processor) or "1")

@@ -26,7 +26,9 @@ def split_batches(dataset: tf.data.Dataset, parts: int) -> tf.data.Dataset:
 
         def part(number):
             start, stop = images * number // parts, images * (number + 1) // parts
-            return tf.nest.map_structure(lambda x: _set_size(x[start:stop], x, parts), _single(batch))
+            return tf.nest.map_structure(
+                lambda x: _set_size(x[start:stop], x, parts), _single(batch)
+            )
 
         return tf.data.Dataset.range(parts, output_type=tf.int32).map(part)
 

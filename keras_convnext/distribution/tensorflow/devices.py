@@ -1,5 +1,7 @@
 """The devices of this process that TensorFlow trains on."""
 
+import contextlib
+
 import tensorflow as tf
 
 from keras_convnext.errors import UserError
@@ -40,10 +42,8 @@ def _split_cpu(count: int) -> None:
     made = tf.config.get_logical_device_configuration(processor) or ()
     if len(made) < count:
         parts = [tf.config.LogicalDeviceConfiguration()] * count
-        try:
+        with contextlib.suppress(RuntimeError):  # in use: the caller compares the numbers
             tf.config.set_logical_device_configuration(processor, parts)
-        except RuntimeError:
-            pass  # in use: the caller compares the numbers
 
 
 def _too_few(kind: str, wanted: int, found: int) -> str:

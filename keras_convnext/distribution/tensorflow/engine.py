@@ -14,7 +14,9 @@ from keras_convnext.errors import UserError
 from keras_convnext.text import counted
 
 
-def make_engine(name: str = "data_parallel", devices: int | None = None) -> Engine:
+def make_engine(
+    name: str = "data_parallel", devices: int | None = None, model_shards: int | None = None
+) -> Engine:
     """Returns the engine that trains with TensorFlow.
 
     Call it before TensorFlow is first used, and create the model within its `scope()`.
@@ -23,6 +25,7 @@ def make_engine(name: str = "data_parallel", devices: int | None = None) -> Engi
         name: `"data_parallel"`: every device has the whole model and a share of each batch.
         devices: Number of devices; defaults to `None`, all GPUs. Without GPUs that many CPU devices
             are made, for tests; see `devices.choose_devices`.
+        model_shards: Not used with TensorFlow, where every device has the whole model.
 
     Raises:
         UserError: If there are fewer devices, or TensorFlow cannot train in this way.
@@ -47,6 +50,7 @@ def make_engine(name: str = "data_parallel", devices: int | None = None) -> Engi
 class _StrategyEngine(Engine):
     """What the engines for strategies of `tf.distribute` share."""
 
+    builds_metrics = True
     strategy: tf.distribute.Strategy
     _spec: Any = None
 
@@ -100,7 +104,7 @@ class MirroredEngine(_StrategyEngine):
         # TensorFlow's default for CPUs would keep a thread waiting for each device and gradient.
         reduction = tf.distribute.ReductionToOneDevice() if self._kind == "CPU" else None
         self.strategy = tf.distribute.MirroredStrategy(names, reduction)
-        self.devices = len(names)
+        self.devices = self.data_shards = len(names)
 
     def describe(self) -> str:
         return counted(self.devices, "GPU" if self._kind == "GPU" else "CPU device")
