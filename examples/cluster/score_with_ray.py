@@ -20,6 +20,7 @@ model, images and output must then have the same path on every machine.
 
 import argparse
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -165,11 +166,10 @@ def score(parts: list[int], arguments: argparse.Namespace) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report that it is used
     import ray
 
-    backend = os.environ.get("KERAS_BACKEND")
     ray.init(
         arguments.address,
-        # Only the local cluster has the environment of this process.
-        runtime_env={"env_vars": {"KERAS_BACKEND": backend}} if backend else None,
+        runtime_env={"env_vars": environment_of_workers()},
+        logging_level=logging.WARNING,
     )
     check_resources(ray.cluster_resources(), arguments)
     ray.data.DataContext.get_current().enable_progress_bars = False
@@ -185,7 +185,18 @@ def score(parts: list[int], arguments: argparse.Namespace) -> None:
         num_gpus=arguments.gpus_per_worker,
     )
     for count, row in enumerate(dataset.iter_rows(), start=1):
+        if row["error"]:
+            raise UserError(row["error"])
         print(f"{count} of {len(parts)} parts: {row['images']} images, {row['bad']} bad")
+
+
+def environment_of_workers() -> dict[str, str]:
+    """Returns variables for the workers, which on a cluster have none of this process's."""
+    # So that several workers can share a GPU.
+    variables = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    if "KERAS_BACKEND" in os.environ:
+        variables["KERAS_BACKEND"] = os.environ["KERAS_BACKEND"]
+    return variables
 
 
 def check_resources(available: dict[str, float], arguments: argparse.Namespace) -> None:
@@ -199,20 +210,39 @@ def check_resources(available: dict[str, float], arguments: argparse.Namespace) 
             )
 
 
+def load_predictor(arguments: argparse.Namespace) -> Any:
+    """Returns the model with its preprocessing."""
+    from keras_convnext import Predictor, runtime
+
+    runtime.start_quietly()
+    if runtime.default_backend() != "tensorflow":
+        import tensorflow as tf
+
+        tf.config.set_visible_devices([], "GPU")  # it decodes images, on processors only
+    return Predictor.load(arguments.model, arguments.checkpoint)
+
+
 class Scorer:
     """A worker: it loads the model once, and scores one part in each call."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        from keras_convnext import Predictor
-
         self.arguments = arguments
-        self.predictor = Predictor.load(arguments.model, arguments.checkpoint)
         self.threads = ThreadPoolExecutor(arguments.cpus_per_worker)
+        self.predictor: Any = None
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[int]]:
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list]:
         """Scores a part; returns how many images it has, and how many are bad."""
-        manifest = pq.ParquetFile(Path(self.arguments.output) / "manifest.parquet")
         [part] = map(int, batch["part"])
+        try:
+            if self.predictor is None:
+                self.predictor = load_predictor(self.arguments)
+            images, bad = self._score(part)
+        except UserError as error:  # Ray would show it below pages of its own stack
+            return {"images": [0], "bad": [0], "error": [str(error)]}
+        return {"images": [images], "bad": [bad], "error": [""]}
+
+    def _score(self, part: int) -> tuple[int, int]:
+        manifest = pq.ParquetFile(Path(self.arguments.output) / "manifest.parquet")
         paths = manifest.read_row_group(part)["path"].to_pylist()
         file = Manifest(Path(self.arguments.output), manifest.num_row_groups).file(part)
         images = bad = 0
@@ -221,7 +251,7 @@ class Scorer:
                 writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
                 images += len(rows)
                 bad += sum(row["error"] is not None for row in rows)
-        return {"images": [images], "bad": [bad]}
+        return images, bad
 
     def _scored(self, sources: Iterable["Source"]) -> Iterator[list[dict[str, Any]]]:
         """Yields rows of the output, batch by batch.
@@ -250,7 +280,7 @@ class Scorer:
         prepared = [future.result() for _, future in batch]
         best = iter(self._best([one for one in prepared if not isinstance(one, str)]))
         return [
-            {"path": source.path, "row": source.row}
+            {"path": source.path, "row": source.row, "error": None}
             | ({"error": one} if isinstance(one, str) else next(best))
             for (source, _), one in zip(batch, prepared, strict=True)
         ]
