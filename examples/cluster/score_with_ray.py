@@ -129,16 +129,33 @@ def write_manifest(path: Path, settings: dict[str, Any], parts: Iterable[list[st
 
 def parts_of(arguments: argparse.Namespace) -> Iterator[list[str]]:
     """Yields the paths of each part."""
-    from keras_convnext.serving.image_files import image_files
-
     images = []
-    for path in map(str, image_files(arguments.inputs)):
+    for path in files_in(arguments.inputs):
         if path.endswith(".parquet"):
             check_column(path, arguments.column)
             yield [path]
         else:
             images.append(path)
     yield from in_groups(images, arguments.part_size)
+
+
+def files_in(inputs: Iterable[str]) -> Iterator[str]:
+    """Yields the files among the inputs, and those in folders, but for names with a dot in front.
+
+    Links to files are followed, and links to folders are not.
+    """
+    for path in inputs:
+        found = path if os.path.isfile(path) else None
+        if found:
+            yield found
+        for folder, below, names in os.walk(path):
+            below[:] = sorted(name for name in below if not name.startswith("."))
+            for name in sorted(names):
+                if not name.startswith("."):
+                    found = os.path.join(folder, name)
+                    yield found
+        if not found:
+            raise DataError(f"There are no files in {path}, or it does not exist.")
 
 
 def check_column(path: str, column: str) -> None:
@@ -166,8 +183,10 @@ def score(parts: list[int], arguments: argparse.Namespace) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report that it is used
     import ray
 
+    is_local = not (arguments.address or "RAY_ADDRESS" in os.environ)
     ray.init(
         arguments.address,
+        include_dashboard=False if is_local else None,
         runtime_env={"env_vars": environment_of_workers()},
         logging_level=logging.WARNING,
     )
@@ -180,7 +199,9 @@ def score(parts: list[int], arguments: argparse.Namespace) -> None:
         fn_constructor_kwargs={"arguments": arguments},
         batch_size=1,
         # Without a queue in front of each actor, no part waits while another actor is idle.
-        compute=ray.data.ActorPoolStrategy(size=arguments.workers, max_tasks_in_flight_per_actor=1),
+        compute=ray.data.ActorPoolStrategy(
+            size=min(arguments.workers, len(parts)), max_tasks_in_flight_per_actor=1
+        ),
         num_cpus=arguments.cpus_per_worker,
         num_gpus=arguments.gpus_per_worker,
     )
