@@ -137,6 +137,7 @@ def test_slurm_starts_torchrun_on_every_host(started_by_slurm):
             *("--nnodes=4", "--nproc-per-node=8", "--max-restarts=3", "--rdzv-backend=c10d"),
             *("--rdzv-id=convnext", "--rdzv-endpoint=gpu-07:24711"),
             f"--rdzv-conf=is_host={'true' if node == 0 else 'false'}",
+            f"--local-addr=gpu-{('07', '12', '13', '20')[node]}",
         ]
         assert command == ["torchrun", *options, *TRAIN, *DISTRIBUTION]
 

@@ -47,6 +47,7 @@ torch)
     exec torchrun --nnodes="${#hosts[@]}" --nproc-per-node="$gpus" \
         --max-restarts="${RESTARTS:-3}" --rdzv-backend=c10d --rdzv-id=convnext \
         --rdzv-endpoint="${hosts[0]}:$port" --rdzv-conf="is_host=$is_first" \
+        --local-addr="${hosts[node]}" \
         -m "${train[@]}"
     ;;
 jax)
