@@ -185,6 +185,43 @@ class TestKeras:
 
 @only_jax
 class TestJAX:
+    def test_every_batch_can_have_its_own_layout(self, monkeypatch):
+        """distribution/jax/keras_private.py"""
+        from keras_convnext.distribution.jax.keras_private import layouts_of_each_batch
+
+        distribution = keras.distribution.DataParallel()
+        get_layout, sizes = distribution.get_data_layout, []
+
+        def record(shape):
+            sizes.append(shape[0])
+            return get_layout(shape)
+
+        monkeypatch.setattr(distribution, "get_data_layout", record)
+        with distribution.scope(), layouts_of_each_batch():
+            model = keras.Sequential([keras.layers.Dense(1)])
+            model.compile(loss="mse")
+            model.evaluate(np.ones((5, 2)), np.ones((5, 1)), batch_size=2, verbose=0)
+        assert set(sizes) == {2, 1}
+
+    def test_processes_can_lay_out_variables_alone(self, monkeypatch):
+        """distribution/jax/keras_private.py"""
+        import jax
+
+        from keras_convnext.distribution.jax.keras_private import own_copies_of_variables
+
+        make_array, made = jax.make_array_from_callback, []
+
+        def record(*arguments):
+            made.append(arguments)
+            return make_array(*arguments)
+
+        monkeypatch.setattr(jax, "make_array_from_callback", record)
+        with keras.distribution.DataParallel().scope(), own_copies_of_variables():
+            variable = keras.Variable(np.zeros(3))
+            variable.assign(np.arange(3.0))
+        assert len(made) == 2
+        np.testing.assert_array_equal(variable.value, [0, 1, 2])
+
     def test_the_event_of_a_compilation_is_recorded(self):
         """kernels/jax/compiler_memory.py"""
         import jax
