@@ -177,6 +177,15 @@ class JaxEngine(Engine):
                 contexts.enter_context(batches_of_shards(self.processes))
             yield
 
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Leaves the distribution within the context: JAX compares new arrays in all processes."""
+        keras.distribution.set_distribution(None)
+        try:
+            yield
+        finally:
+            keras.distribution.set_distribution(self.distribution)
+
     def training_data(self, make: MakeShard) -> Any:
         """Returns what `fit` takes: the images of this process.
 
