@@ -98,6 +98,21 @@ class TestHooksOfOptimizers:
             apply(optimizer, variables, 1.0)
         np.testing.assert_allclose(rates, [1.0, 1.0, 0.9, 0.9], rtol=1e-6)
 
+    @only_torch
+    @every_optimizer
+    def test_gradients_that_are_sums_are_not_added_up(self, kind):
+        found = []
+        for are_sums in (False, True):
+            optimizer, variables = built(kind, 0.1, gradient_accumulation_steps=2)
+            optimizer.gradients_are_sums = are_sums
+            for step, value in enumerate([1.0, 3.0 if are_sums else 2.0]):
+                assert optimizer.accumulated_steps() == step
+                apply(optimizer, variables, value)
+            assert optimizer.accumulated_steps() == 0
+            found.append([ops.convert_to_numpy(variable) for variable in variables])
+        for added, passed in zip(*found, strict=True):
+            np.testing.assert_array_equal(added, passed)
+
     @every_optimizer
     def test_the_ema_starts_from_the_weights_and_moves_once_an_update(self, kind):
         optimizer, variables = built(

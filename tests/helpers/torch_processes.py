@@ -3,13 +3,18 @@
 The test calls `run_checks` in its own process, and runs this file under torchrun in others:
 
     torchrun --nproc-per-node 2 torch_processes.py FOLDER
+    python torch_processes.py FOLDER 4
 
+The second command starts the processes itself, which takes less time: they import Keras together.
 The folder has the batches of each process, `batches_{processes}_{rank}.npz`, and gets the results,
 `results_{processes}_{rank}.pkl`.
 """
 
 import copy
+import os
 import pickle
+import random
+import socket
 import sys
 import warnings
 from pathlib import Path
@@ -33,10 +38,9 @@ SIZE, CLASSES, STEP_BATCH, STEPS, EVALUATED = 16, 8, 8, 40, 103
 
 def classifier(drop_path_rate=0.3, extra_weights=False):
     """Returns a network of few weights with the names of ours."""
-    keras.utils.set_random_seed(1)
+    random.seed(1)  # Keras takes its seeds from there; its own function would import TensorFlow
     inputs = keras.Input((SIZE, SIZE, 3))
-    x = keras.layers.Rescaling(1 / 128, -1)(inputs)
-    x = keras.layers.Conv2D(8, 4, strides=4, name="stem")(x)
+    x = keras.layers.Conv2D(8, 4, strides=4, name="stem")(inputs)
     for number in range(2):
         name = f"stages_0_blocks_{number}"
         x = Block(3, drop_path_rate, layer_scale_init_value=0.5, name=name)(x)
@@ -90,7 +94,7 @@ class Checks:
         self.engine = engine
         self.folder = folder
         batches = np.load(folder / f"batches_{engine.processes}_{engine.rank}.npz")
-        self.images, self.targets = batches["images"], batches["targets"]
+        self.images, self.targets = batches["images"] / 128 - 1, batches["targets"]
         self.share = STEP_BATCH // engine.processes
 
     def fit(self, model, steps, **arguments):
@@ -111,7 +115,7 @@ class Checks:
     def evaluation_data(self, count):
         """Returns this process's part of a number of images; some processes may have none."""
         generator = np.random.default_rng(5)
-        images = generator.uniform(0, 255, (count, SIZE, SIZE, 3)).astype("float32")
+        images = generator.uniform(-1, 1, (count, SIZE, SIZE, 3)).astype("float32")
         targets = np.eye(CLASSES, dtype="float32")[generator.integers(0, CLASSES, count)]
         own = slice(self.engine.rank, None, self.engine.processes)
         data = TensorDataset(torch.from_numpy(images[own]), torch.from_numpy(targets[own]))
@@ -243,6 +247,18 @@ class ChecksOfSeveral(Checks):
         left = [name for name in vars(model) if name in ("train_step", "evaluate", "call")]
         return {"together": together, "alone": self.fit(model, 2), "left": left}
 
+    def statistics(self):
+        """Returns BatchNorm's before and after an evaluation."""
+        random.seed(1)
+        norm = keras.layers.BatchNormalization()
+        pool = keras.layers.GlobalAveragePooling2D()
+        head = keras.layers.Dense(CLASSES)
+        model = compiled(keras.Sequential([keras.Input((SIZE, SIZE, 3)), norm, pool, head]))
+        self.fit(model, 2)
+        before = keras.ops.convert_to_numpy(norm.moving_mean).copy()
+        model.evaluate(self.evaluation_data(3), verbose=0)
+        return before, keras.ops.convert_to_numpy(norm.moving_mean).copy()
+
     def between_processes(self):
         engine = self.engine
         variable = keras.Variable(float(engine.rank))
@@ -309,10 +325,38 @@ def names_of_checks(kind: type) -> list[str]:
     return [name for name in dir(kind) if not name.startswith("_") and name not in helpers]
 
 
-if __name__ == "__main__":
-    folder = Path(sys.argv[1])
+def run_in_this_process(folder: Path) -> None:
+    """Joins the others, and writes the results of this process."""
     engine = make_engine("data_parallel")
     results = run_checks(ChecksOfSeveral(engine, folder))
     name = f"results_{engine.processes}_{engine.rank}.pkl"
     (folder / name).write_bytes(pickle.dumps(results))
     engine.close()
+
+
+def become_several(processes: int) -> None:
+    """Goes on as several processes, with the variables of torchrun; fails if one of them does."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    children = {}
+    for rank in range(processes):
+        child = os.fork()
+        if child == 0:
+            numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes}
+            os.environ.update({name: str(number) for name, number in numbers.items()})
+            os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+            return
+        children[child] = rank
+    for _ in range(processes):
+        child, status = os.wait()
+        if status:
+            raise SystemExit(f"the process with rank {children[child]} failed")
+    raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for argument in sys.argv[2:]:
+        become_several(int(argument))
+    run_in_this_process(Path(sys.argv[1]))

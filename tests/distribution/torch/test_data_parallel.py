@@ -38,9 +38,9 @@ def results(tmp_path_factory):
         for rank in range(processes):
             write_batches(folder, rank, processes)
     with contextlib.ExitStack() as stack:
-        started = {one: stack.enter_context(torchrun(folder, one)) for one in PROCESSES}
+        groups = {one: stack.enter_context(started(folder, one)) for one in PROCESSES}
         found = {1: [torch_processes.run_checks(Checks(Engine(), folder))]}
-        for processes, children in started.items():
+        for processes, children in groups.items():
             output, _ = children.communicate(timeout=SECONDS)
             assert children.returncode == 0, output
             files = [folder / f"results_{processes}_{rank}.pkl" for rank in range(processes)]
@@ -71,11 +71,15 @@ def write_batches(folder, rank, processes):
     )
 
 
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
 @contextlib.contextmanager
-def torchrun(folder, processes):
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+def started(folder, processes):
+    script = [torch_processes.__file__, str(folder)]
+    arguments = [*TORCHRUN, *script] if processes == 2 else [*script, str(processes)]
     with subprocess.Popen(
-        [sys.executable, *command, torch_processes.__file__, str(folder)],
+        [sys.executable, *arguments],
         env={**os.environ, "PYTHONPATH": python_path()},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -84,7 +88,7 @@ def torchrun(folder, processes):
         try:
             yield children
         finally:
-            children.terminate()  # torchrun ends its processes
+            children.terminate()
 
 
 def python_path():
@@ -156,6 +160,14 @@ def test_a_detached_model_is_trained_alone(results, processes):
         assert_close(other["detached"]["together"], first["detached"]["together"], 0)
         with pytest.raises(AssertionError):
             assert_close(other["detached"]["alone"], first["detached"]["alone"], 1e-3)
+
+
+@several
+def test_the_statistics_of_the_first_process_are_evaluated(results, processes):
+    first, *others = [result["statistics"] for result in results[processes]]
+    for before, after in others:
+        assert np.abs(before - first[0]).max() > 1e-6
+        assert_close(after, first[0], 0)
 
 
 @several
