@@ -18,7 +18,13 @@ from keras_convnext.recipe import load_recipe
 make_torchvision_importable()
 
 
-SLOWEST_FILES = ("test_killed_runs.py", "test_runs.py", "test_recipes.py", "test_every_kill.py")
+SLOWEST_FILES = (
+    "test_killed_runs.py",
+    "test_runs.py",
+    "test_recipes.py",
+    "test_every_kill.py",
+    "test_ray_scoring.py",
+)
 
 
 def pytest_configure(config):
