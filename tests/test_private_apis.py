@@ -298,7 +298,7 @@ def test_variables_of_an_optimizer_are_created_outside_of_a_traced_function(monk
 
 @only_tensorflow
 class TestStrategiesOfTensorFlow:
-    """optimizers/tensorflow_replicas.py and distribution/tensorflow/keras_build.py"""
+    """optimizers/tensorflow_replicas.py; distribution/tensorflow/keras_build.py and batches.py"""
 
     def train(self, **named):
         """Trains a dense layer on one device, under a strategy."""
@@ -331,6 +331,17 @@ class TestStrategiesOfTensorFlow:
     def test_fit_creates_variables_from_a_first_batch(self):
         self.train()
         assert self.builds == [True]
+
+    def test_the_number_of_steps_of_a_distributed_dataset_can_be_set(self):
+        import tensorflow as tf
+
+        from keras_convnext.distribution.tensorflow.batches import set_steps
+
+        strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+        dataset = strategy.distribute_datasets_from_function(lambda _: tf.data.Dataset.range(6))
+        assert dataset.cardinality == 6
+        set_steps(dataset, 3)
+        assert dataset.cardinality == 3
 
     def test_loss_scaling_asks_whether_gradients_are_finite(self):
         from keras_convnext.optimizers import tensorflow_replicas

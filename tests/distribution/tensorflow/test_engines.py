@@ -29,9 +29,10 @@ def start(directory, **environment):
 
 def result(process):
     try:
-        output, errors = process.communicate(timeout=300)
+        output, errors = process.communicate(timeout=600)
     finally:
         process.kill()
+        process.communicate()
     assert process.returncode == 0, errors
     return json.loads(output.splitlines()[-1])
 
@@ -60,12 +61,12 @@ def processes(tmp_path_factory):
     finally:
         for process in started:
             process.kill()
+            process.communicate()
 
 
-@pytest.mark.parametrize("count", ["2", "4"])
-def test_devices_train_as_one_does(devices, count):
+def test_devices_train_as_one_does(devices):
     for part in ("logs", "state"):
-        np.testing.assert_allclose(devices[count][part], devices["1"][part], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(devices["4"][part], devices["1"][part], rtol=0, atol=1e-5)
 
 
 def test_every_image_is_evaluated_once(devices):
@@ -76,8 +77,7 @@ def test_every_image_is_evaluated_once(devices):
 
 @pytest.mark.parametrize("order", ["2 then 1", "1 then 2"])
 def test_a_checkpoint_within_an_update_continues_on_other_devices(devices, order):
-    results = devices[order]["continued"], devices["1"]["continued"]
-    np.testing.assert_allclose(*results, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(devices[order], devices["1 on"], rtol=0, atol=1e-5)
 
 
 def test_processes_train_as_one_device_does(devices, processes):
