@@ -12,6 +12,7 @@ from keras_convnext.errors import UserError
 SETTINGS = {
     "two": ("data_parallel", 2),
     "four": ("data_parallel", 4),
+    "model": ("model_parallel", 4, 2),
 }
 
 
