@@ -17,14 +17,16 @@ import time
 from collections.abc import Iterator
 
 from keras_convnext.distribution.engine import Engine
-from keras_convnext.errors import UserError
+from keras_convnext.errors import SharedError, UserError
 
 # A process whose neighbour has ended gets this long to end by itself, with its own message.
 GRACE_SECONDS = 5.0
 CONNECT_SECONDS = 30.0
 # Together at most 40 seconds until a host that does not answer counts as gone.
 KEEPALIVE = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
-DONE, STOP = b"done\n", b"stop\n"
+# What a process says before it closes its connection: the run is complete, this process has failed,
+# another one was killed.
+DONE, STOP, KILLED = b"done\n", b"stop\n", b"killed\n"
 NEWS_SECONDS = 2.0  # between the error of a collective and the news that another process has ended
 ENDED = (
     "{} of this run has ended before the run was complete, so this process ends too. Started again "
@@ -37,8 +39,9 @@ def watched(engine: Engine) -> Iterator[None]:
     """Ends this process if another one of the run ends within the block.
 
     Raises:
-        UserError: If the process with rank 0 cannot be reached; or if the block fails since another
-            process has ended. A block that waits instead is ended with exit status 1.
+        UserError: If the process with rank 0 cannot be reached.
+        SharedError: If the block fails since another process has ended, which is printed before. A
+            block that waits instead is ended with exit status 1.
     """
     if engine.processes == 1:
         yield
@@ -51,7 +54,7 @@ def watched(engine: Engine) -> Iterator[None]:
         ended = None if isinstance(error, UserError) else watch.process_that_ended()
         watch.close(STOP)
         if ended is not None:
-            raise UserError(ENDED.format(ended)) from error
+            raise SharedError(ENDED.format(ended)) from error
         raise
     except BaseException:
         watch.close(STOP)
@@ -73,12 +76,22 @@ class _Watch:
         except queue.Empty:
             return None
 
-    def _report(self, who: str) -> None:
-        """Ends this process, unless it ends by itself in the meantime."""
-        self._ended.put(who)
+    def _report(self, who: str, was_killed: bool) -> None:
+        """Ends this process, unless it ends by itself in the meantime.
+
+        Args:
+            who: The process that has ended.
+            was_killed: Whether it had no time to say so. Then this process says it at once, since
+                the backend may end it too. Otherwise both may fail for the same reason, which their
+                own messages tell.
+        """
+        if was_killed:
+            _print(ENDED.format(who))
+            self._ended.put(who)
         if self._closed.wait(GRACE_SECONDS):
             return
-        print(ENDED.format(who), file=sys.stderr, flush=True)  # noqa: T201 (rich's lock may be held)
+        if not was_killed:
+            _print(ENDED.format(who))
         os._exit(1)  # the main thread may be waiting for the other process, in native code
 
 
@@ -100,13 +113,14 @@ class _Main(_Watch):
             _start(self._watch, rank, connection)
 
     def _watch(self, rank: int, connection: socket.socket) -> None:
-        if _received(connection) == DONE or self._closed.is_set():
+        message = _received(connection)
+        if message == DONE or self._closed.is_set():
             return
         if not self._first.acquire(blocking=False):
             return
         for other in self._others.values():
-            _close(other, STOP)
-        self._report(f"Process {rank}")
+            _close(other, STOP if message == STOP else KILLED)
+        self._report(f"Process {rank}", was_killed=message != STOP)
 
     def close(self, message: bytes) -> None:
         self._closed.set()
@@ -136,7 +150,8 @@ class _Other(_Watch):
         message = _received(self._main)
         if message == DONE or self._closed.is_set():
             return
-        self._report("Another process" if message == STOP else "Process 0")
+        who = "Another process" if message in (STOP, KILLED) else "Process 0"
+        self._report(who, was_killed=message != STOP)
 
     def close(self, message: bytes) -> None:
         self._closed.set()
@@ -189,6 +204,11 @@ def _close(connection: socket.socket, message: bytes) -> None:
     with contextlib.suppress(OSError):
         connection.sendall(message)
         connection.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for a line
+
+
+def _print(sentence: str) -> None:
+    with contextlib.suppress(OSError):  # whoever started this process may have ended as well
+        print(sentence, file=sys.stderr, flush=True)  # noqa: T201 (rich's lock may be held)
 
 
 def _start(function, *arguments) -> None:

@@ -37,7 +37,7 @@ def recipe(tmp_path):
     return path
 
 
-def outputs(processes, seconds=120):
+def outputs(processes, seconds=300):
     """Waits for all processes; returns the seconds, and what each printed."""
     started = time.monotonic()
     printed = [process.communicate(timeout=seconds)[0] for process in processes]

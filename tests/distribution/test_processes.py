@@ -52,8 +52,9 @@ def test_the_others_end_with_one_that_ends(tmp_path, action, statuses, told):
 def test_an_error_that_another_process_has_caused_is_told_as_such(tmp_path):
     statuses, errors, seconds = run(tmp_path, "broken_by_another")
     assert statuses == [1, -9, 1]
-    assert errors[0].startswith(f"reported: Process 1 of this run {ENDED}")
-    assert "Traceback" not in errors[2] and ENDED in errors[2]
+    assert errors[0].startswith(f"Process 1 of this run {ENDED}")
+    for rank in (0, 2):
+        assert "shared: " in errors[rank] and "Traceback" not in errors[rank]
     assert seconds < 40
 
 
