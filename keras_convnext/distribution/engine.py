@@ -46,12 +46,12 @@ class Engine:
         """Returns the context in which the model is created, compiled, restored and trained."""
         return contextlib.nullcontext()
 
-    def alone(self) -> contextlib.AbstractContextManager:
-        """Returns the context in which one process saves a model while the others wait.
+    def run_alone(self, function: Callable[[], None]) -> None:
+        """Calls a function that saves models, in one process while the others wait.
 
-        Saving creates variables, which within `scope` may take all processes.
+        Saving creates variables, for which the processes would have to work together in `scope`.
         """
-        return contextlib.nullcontext()
+        function()
 
     def attach(self, model: "keras.Model") -> None:
         """Prepares a compiled model for `fit` and `evaluate` on these devices.

@@ -65,10 +65,9 @@ def restore(
     )
 
     def tidy() -> None:
-        with engine.alone():
-            _tidy(model, run, checkpoints, epoch, monitor)
+        _tidy(model, run, checkpoints, epoch, monitor)
 
-    in_main_process(engine, tidy)
+    in_main_process(engine, lambda: engine.run_alone(tidy))
     return epoch
 
 
@@ -207,9 +206,11 @@ class _SaveEpoch(keras.callbacks.Callback):
         self.events.append(self.run.metrics()[-1])
         if self.model.stop_training:  # by a callback of the user's; `StopEarly` runs later
             self.run.record_stop(epoch + 1)
-        with self.engine.alone():
-            self.checkpoints.write(self.model, epoch + 1)
-            _update_models(self.model, self.run, self.checkpoints, epoch + 1, self.monitor)
+        self.engine.run_alone(lambda: self._write(epoch + 1))
+
+    def _write(self, epoch: int) -> None:
+        self.checkpoints.write(self.model, epoch)
+        _update_models(self.model, self.run, self.checkpoints, epoch, self.monitor)
 
 
 def _update_models(

@@ -66,7 +66,9 @@ def test_a_run_ends_when_a_process_is_killed_and_resumes(recipe, tmp_path):
             seconds, printed = outputs([other], 60)
             victim.communicate()
             assert other.returncode != 0 or run.is_finished(), printed
-            assert kill or "of this run has ended before the run was complete" in printed[0]
+            assert kill or "of this run has ended before the run was complete" in printed[0], (
+                printed[0]
+            )
             print(f"the other process ended after {seconds:.1f} s")
         else:
             _, printed = outputs(processes)

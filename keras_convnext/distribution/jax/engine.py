@@ -3,7 +3,7 @@
 import contextlib
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -177,12 +177,11 @@ class JaxEngine(Engine):
                 contexts.enter_context(batches_of_shards(self.processes))
             yield
 
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Leaves the distribution within the context: JAX compares new arrays in all processes."""
+    def run_alone(self, function: Callable[[], None]) -> None:
+        """Calls a function outside the distribution, where JAX would compare new arrays."""
         keras.distribution.set_distribution(None)
         try:
-            yield
+            function()
         finally:
             keras.distribution.set_distribution(self.distribution)
 

@@ -2,7 +2,8 @@
 
 import contextlib
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import keras
@@ -199,6 +200,14 @@ class MultiWorkerEngine(_StrategyEngine):
             return self.strategy.gather(self.strategy.run(own, args=(rows,)), axis=0)
 
         return gather
+
+    def run_alone(self, function: Callable[[], None]) -> None:
+        """Calls a function in a new thread, which is outside the strategy's scope.
+
+        Within, TensorFlow would send the first value of a new variable to the other processes.
+        """
+        with ThreadPoolExecutor(1) as executor:
+            executor.submit(function).result()
 
     def copy_variables(self, variables: Sequence[keras.Variable]) -> None:
         # All processes read, since reading may add up values of all.
