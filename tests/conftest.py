@@ -98,6 +98,7 @@ def tiny_recipe():
 
     def load(*overrides: str):
         settings = ["model.depths=[1,1]", "model.dims=[8,16]", "model.kernel_size=3"]
+        settings += ["augment.rand_augment=null"]
         settings += ["data.image_size=16", "data.test_fraction=0.8"]
         settings += ["schedule.epochs=2", "schedule.warmup_epochs=1"]
         return load_recipe(RECIPES / "quickstart/digits.yaml", [*settings, *overrides])
