@@ -1,6 +1,7 @@
 """Every recipe of the package: its header, its numbers against the paper, and two updates."""
 
 import functools
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -255,7 +256,7 @@ def small_resnet(weights, input_tensor, classes, classifier_activation):
     output = layers.Activation("relu")(layers.Add()([stem, branch]))
     output = layers.GlobalAveragePooling2D()(output)
     output = layers.Dense(classes, classifier_activation, name="predictions")(output)
-    return keras.Model(input_tensor, output)
+    return SimpleNamespace(output=output)
 
 
 @pytest.mark.parametrize("name", EVERY)

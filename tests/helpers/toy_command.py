@@ -17,7 +17,10 @@ TOY_SETTINGS = {
     "transfer": [*SMALL, *PLAIN, *PHOTOS, "export.saved_model=false"],
 }
 TOY_OPTIONS = {
-    "benchmark": ["--rounds=1", "--batch-size=1", "--image-size=32", "--task=forward"],
+    "benchmark": [
+        *("--rounds=1", "--batch-size=1", "--image-size=32"),
+        *("--task=forward", "--precision=float32"),
+    ],
 }
 # What is made smaller in a copy of quickstart/folder, which a page trains on from Python.
 SIZES = {"depths: [2, 2, 4, 2]": "depths: [1, 1]", "dims: [32, 64, 128, 256]": "dims: [8, 16]"}
