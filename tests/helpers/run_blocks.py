@@ -3,13 +3,11 @@
     python run_blocks.py < blocks.json
 
 Python blocks share their names, as in a session. With the environment variable `IMAGES` they find
-as many `images` and `labels`. Shell blocks go to bash, but for the lines that only run
-`keras-convnext`: those run in this process, which spares them the imports.
+as many `images` and `labels`. Shell blocks go to bash.
 """
 
 import json
 import os
-import shlex
 import subprocess
 import sys
 
@@ -27,24 +25,7 @@ def main() -> None:
         if kind == "python":
             exec(compile(text, "block", "exec"), namespace)
         else:
-            for line in text.splitlines():
-                run_line(line)
-
-
-def run_line(line: str) -> None:
-    words = shlex.split(line, comments=True)
-    # Another backend needs a process of its own.
-    needs_shell = any(sign in line for sign in "*?|<>$~;&\\") or "runtime.backend=" in line
-    if not words:
-        return
-    if words[0] != "keras-convnext" or needs_shell:
-        subprocess.run(["bash", "-euc", line], check=True)
-        return
-    import toy_command
-
-    status = toy_command.run(words[1:])
-    if status:
-        raise SystemExit(f"{line}: status {status}")
+            subprocess.run(["bash", "-euc", text], check=True)
 
 
 if __name__ == "__main__":
