@@ -1,6 +1,7 @@
 """Hooks of the documentation's build: pages and files from outside docs/, and generated tables.
 
-- The home page is README.md; ARCHITECTURE.md and the README of the kernels are pages too.
+- The home page is README.md; ARCHITECTURE.md and the READMEs of the kernels and of the examples for
+  clusters are pages too.
 - A link to a file outside docs/ works in the repository, and in the site as well: the file is
   copied below `files/`.
 - A line such as `<!-- table: weights -->` is replaced by the table of that name in doc_tables.py.
@@ -20,6 +21,7 @@ PAGES = {
     "index.md": "README.md",
     "contributing.md": "CONTRIBUTING.md",
     "changelog.md": "CHANGELOG.md",
+    "cluster.md": "examples/cluster/README.md",
     "internals/architecture.md": "ARCHITECTURE.md",
     "internals/kernels.md": "keras_convnext/kernels/README.md",
 }

@@ -33,6 +33,7 @@ _HOMES = {
     "callbacks": "callbacks",
     "convert_weights": "conversion:convert_weights",
     "create_model": "models:create_model",
+    "data_parallel": "distribution.data_parallel:data_parallel",
     "errors": "errors",
     "decode_predictions": "models:decode_predictions",
     "evaluate": "workflows:evaluate",

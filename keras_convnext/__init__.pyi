@@ -10,6 +10,7 @@ from keras_convnext.catalog.architectures import list_models as list_models
 from keras_convnext.catalog.checkpoints import list_weights as list_weights
 from keras_convnext.conversion import convert_weights as convert_weights
 from keras_convnext.data.preprocessor import Preprocessor as Preprocessor
+from keras_convnext.distribution.data_parallel import data_parallel as data_parallel
 from keras_convnext.evaluation.classification import Evaluation as Evaluation
 from keras_convnext.models import ConvNeXt as ConvNeXt
 from keras_convnext.models import ConvNeXtBase as ConvNeXtBase

@@ -33,6 +33,10 @@ SLOWEST_FILES = (
     "test_engines.py",
     "test_comparison.py",
     "test_every_kill.py",
+    "test_ray_scoring.py",
+    "test_whole_runs.py",
+    "test_faults.py",
+    "test_data_parallel.py",
 )
 
 

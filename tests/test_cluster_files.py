@@ -136,7 +136,7 @@ def test_slurm_starts_torchrun_on_every_host(started_by_slurm):
         options = [
             *("--nnodes=4", "--nproc-per-node=8", "--max-restarts=3", "--rdzv-backend=c10d"),
             *("--rdzv-id=convnext", "--rdzv-endpoint=gpu-07:24711"),
-            f"--rdzv-conf=is_host={'true' if node == 0 else 'false'}",
+            f"--rdzv-conf=join_timeout=300,is_host={'true' if node == 0 else 'false'}",
             f"--local-addr=gpu-{('07', '12', '13', '20')[node]}",
         ]
         assert command == ["torchrun", *options, *TRAIN, *DISTRIBUTION]
@@ -226,6 +226,16 @@ def test_what_a_host_must_know(stand_ins, missing, message):
     assert message in process.stderr
 
 
+def test_a_host_without_an_address_is_named(stand_ins):
+    stand_ins.write("getent", '#!/bin/sh\ntest "$2" != b\n')
+    variables = stand_ins.environment(
+        KERAS_BACKEND="jax", HOSTS="a b", NODE="0", KERAS_CONVNEXT_START_TIMEOUT="1"
+    )
+    process = stand_ins.run("start.sh", "r", environment=variables)
+    assert process.returncode == 1
+    assert process.stderr == "b has no address after 1 s.\n"
+
+
 def test_another_backend_is_refused(stand_ins):
     variables = stand_ins.environment(KERAS_BACKEND="openvino", HOSTS="a", NODE="0")
     process = stand_ins.run("start.sh", "r", environment=variables)
@@ -296,7 +306,7 @@ def test_a_pod_starts_its_part(stand_ins, container, backend):
     check_arguments(container["args"])
     if backend == "torch":
         assert "--rdzv-endpoint=convnext-0.convnext:29500" in command
-        assert "--rdzv-conf=is_host=false" in command
+        assert "--rdzv-conf=join_timeout=1800,is_host=false" in command
     elif backend == "jax":
         assert variables["KERAS_DISTRIBUTION_JOB_ADDRESSES"] == "convnext-0.convnext:29500"
         assert variables["KERAS_DISTRIBUTION_PROCESS_ID"] == "2"

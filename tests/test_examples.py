@@ -51,6 +51,7 @@ def test_all_examples_are_tested():
         "feature_pyramid.py",
         "fine_tune.ipynb",
         "fit.py",
+        "multi_gpu.py",
         "predict.ipynb",
         "serve.py",
         "transfer_learning.py",

@@ -98,6 +98,21 @@ class TestHooksOfOptimizers:
             apply(optimizer, variables, 1.0)
         np.testing.assert_allclose(rates, [1.0, 1.0, 0.9, 0.9], rtol=1e-6)
 
+    @only_torch
+    @every_optimizer
+    def test_gradients_that_are_sums_are_not_added_up(self, kind):
+        found = []
+        for are_sums in (False, True):
+            optimizer, variables = built(kind, 0.1, gradient_accumulation_steps=2)
+            optimizer.gradients_are_sums = are_sums
+            for step, value in enumerate([1.0, 3.0 if are_sums else 2.0]):
+                assert optimizer.accumulated_steps() == step
+                apply(optimizer, variables, value)
+            assert optimizer.accumulated_steps() == 0
+            found.append([ops.convert_to_numpy(variable) for variable in variables])
+        for added, passed in zip(*found, strict=True):
+            np.testing.assert_array_equal(added, passed)
+
     @every_optimizer
     def test_the_ema_starts_from_the_weights_and_moves_once_an_update(self, kind):
         optimizer, variables = built(
@@ -185,6 +200,43 @@ class TestKeras:
 
 @only_jax
 class TestJAX:
+    def test_every_batch_can_have_its_own_layout(self, monkeypatch):
+        """distribution/jax/keras_private.py"""
+        from keras_convnext.distribution.jax.keras_private import layouts_of_each_batch
+
+        distribution = keras.distribution.DataParallel()
+        get_layout, sizes = distribution.get_data_layout, []
+
+        def record(shape):
+            sizes.append(shape[0])
+            return get_layout(shape)
+
+        monkeypatch.setattr(distribution, "get_data_layout", record)
+        with distribution.scope(), layouts_of_each_batch():
+            model = keras.Sequential([keras.layers.Dense(1)])
+            model.compile(loss="mse")
+            model.evaluate(np.ones((5, 2)), np.ones((5, 1)), batch_size=2, verbose=0)
+        assert set(sizes) == {2, 1}
+
+    def test_processes_can_lay_out_variables_alone(self, monkeypatch):
+        """distribution/jax/keras_private.py"""
+        import jax
+
+        from keras_convnext.distribution.jax.keras_private import own_copies_of_variables
+
+        make_array, made = jax.make_array_from_callback, []
+
+        def record(*arguments):
+            made.append(arguments)
+            return make_array(*arguments)
+
+        monkeypatch.setattr(jax, "make_array_from_callback", record)
+        with keras.distribution.DataParallel().scope(), own_copies_of_variables():
+            variable = keras.Variable(np.zeros(3))
+            variable.assign(np.arange(3.0))
+        assert len(made) == 2
+        np.testing.assert_array_equal(variable.value, [0, 1, 2])
+
     def test_the_event_of_a_compilation_is_recorded(self):
         """kernels/jax/compiler_memory.py"""
         import jax
@@ -246,7 +298,7 @@ def test_variables_of_an_optimizer_are_created_outside_of_a_traced_function(monk
 
 @only_tensorflow
 class TestStrategiesOfTensorFlow:
-    """optimizers/tensorflow_replicas.py and distribution/tensorflow/keras_build.py"""
+    """optimizers/tensorflow_replicas.py; distribution/tensorflow/keras_build.py and batches.py"""
 
     def train(self, **named):
         """Trains a dense layer on one device, under a strategy."""
@@ -279,6 +331,17 @@ class TestStrategiesOfTensorFlow:
     def test_fit_creates_variables_from_a_first_batch(self):
         self.train()
         assert self.builds == [True]
+
+    def test_the_number_of_steps_of_a_distributed_dataset_can_be_set(self):
+        import tensorflow as tf
+
+        from keras_convnext.distribution.tensorflow.batches import set_steps
+
+        strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+        dataset = strategy.distribute_datasets_from_function(lambda _: tf.data.Dataset.range(6))
+        assert dataset.cardinality == 6
+        set_steps(dataset, 3)
+        assert dataset.cardinality == 3
 
     def test_loss_scaling_asks_whether_gradients_are_finite(self):
         from keras_convnext.optimizers import tensorflow_replicas

@@ -13,6 +13,7 @@
 #   NODE           this host's place among them, from 0; Slurm and Kubernetes set their own
 #   GPUS           GPUs of each host; 8 by default
 #   PORT           a free port, the same on all hosts; 29500 by default
+#   KERAS_CONVNEXT_START_TIMEOUT  seconds that a host waits for the others; 300 by default
 #   RESTARTS       how often torchrun starts processes again after one has died; 3 by default
 set -euo pipefail
 
@@ -26,12 +27,13 @@ read -ra hosts <<<"$HOSTS"
 node=${NODE:-${SLURM_NODEID:-${JOB_COMPLETION_INDEX:?or NODE must be set: the place of this host}}}
 gpus=${GPUS:-8}
 port=${PORT:-29500}
+timeout=${KERAS_CONVNEXT_START_TIMEOUT:-300}
 
 # A name may be known only some time after its host has started.
 for host in "${hosts[@]}"; do
     for ((second = 0; ; second++)); do
         getent hosts "$host" >/dev/null && break
-        ((second < 300)) || { echo "The host $host has no address after 300 s." >&2; exit 1; }
+        ((second < timeout)) || { echo "$host has no address after $timeout s." >&2; exit 1; }
         sleep 1
     done
 done
@@ -42,11 +44,11 @@ train=(keras_convnext train "$@" distribution.name=data_parallel "distribution.d
 
 case $KERAS_BACKEND in
 torch)
-    is_first=false
-    [[ $node == 0 ]] && is_first=true
+    rendezvous="join_timeout=$timeout,is_host=false"
+    [[ $node == 0 ]] && rendezvous=${rendezvous/false/true}
     exec torchrun --nnodes="${#hosts[@]}" --nproc-per-node="$gpus" \
         --max-restarts="${RESTARTS:-3}" --rdzv-backend=c10d --rdzv-id=convnext \
-        --rdzv-endpoint="${hosts[0]}:$port" --rdzv-conf="is_host=$is_first" \
+        --rdzv-endpoint="${hosts[0]}:$port" --rdzv-conf="$rendezvous" \
         --local-addr="${hosts[node]}" \
         -m "${train[@]}"
     ;;

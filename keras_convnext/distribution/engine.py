@@ -46,6 +46,13 @@ class Engine:
         """Returns the context in which the model is created, compiled, restored and trained."""
         return contextlib.nullcontext()
 
+    def alone(self) -> contextlib.AbstractContextManager:
+        """Returns the context in which one process saves a model while the others wait.
+
+        Saving creates variables, which within `scope` may take all processes.
+        """
+        return contextlib.nullcontext()
+
     def attach(self, model: "keras.Model") -> None:
         """Prepares a compiled model for `fit` and `evaluate` on these devices.
 

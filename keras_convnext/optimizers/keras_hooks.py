@@ -58,7 +58,7 @@ class Hooks(keras.optimizers.Optimizer):
 
     def accumulated_steps(self) -> int:
         """Returns how many steps of the next update have been made."""
-        return int(self._iterations) % (self.gradient_accumulation_steps or 1)
+        return int(ops.convert_to_numpy(self._iterations)) % (self.gradient_accumulation_steps or 1)
 
     def index_of(self, variable) -> int:
         """Returns the position of a weight among those the optimizer was built with."""
@@ -100,9 +100,13 @@ class Hooks(keras.optimizers.Optimizer):
             from keras_convnext.optimizers import tensorflow_replicas
 
             with tensorflow_replicas.creating_accumulators():
-                return super().add_variable_from_reference(
+                accumulator = super().add_variable_from_reference(
                     reference_variable, name=name, initializer=initializer
                 )
+            tensorflow_replicas.save_zeros_between_updates(
+                accumulator, lambda: self.accumulated_steps() == 0
+            )
+            return accumulator
         if name == "average":
             # The EMA starts from the weights. Keras would start it from zero, and set it to the
             # weights after the first update.

@@ -9,7 +9,7 @@ Everything that a replica decides happens in the cross-replica function of a `me
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -49,6 +49,31 @@ def creating_accumulators() -> Iterator[None]:
 
     with tf.variable_creator_scope(create):
         yield
+
+
+def save_zeros_between_updates(accumulator: keras.Variable, is_zero: Callable[[], bool]) -> None:
+    """Lets one of several processes save an optimizer alone after an update.
+
+    A value that is a sum over processes can only be read by all of them at once.
+
+    Args:
+        accumulator: The variable.
+        is_zero: Function that returns whether its value is zero.
+    """
+    strategy = tf.distribute.get_strategy()
+    if not tf.distribute.has_strategy() or _processes(strategy) == 1:
+        return
+    read = accumulator.numpy
+    shape, dtype = accumulator.shape, accumulator.dtype
+
+    def numpy():
+        return tf.zeros(shape, dtype).numpy() if is_zero() else read()
+
+    accumulator.numpy = numpy  # which Keras saves
+
+
+def _processes(strategy):
+    return strategy.num_replicas_in_sync // len(strategy.extended.worker_devices)
 
 
 def check_finite_in_all_replicas() -> None:

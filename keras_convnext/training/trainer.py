@@ -63,7 +63,12 @@ def restore(
         {"newest epoch": epoch},
         f"Every process must be able to read {run.path}.",
     )
-    in_main_process(engine, lambda: _tidy(model, run, checkpoints, epoch, monitor))
+
+    def tidy() -> None:
+        with engine.alone():
+            _tidy(model, run, checkpoints, epoch, monitor)
+
+    in_main_process(engine, tidy)
     return epoch
 
 
@@ -135,7 +140,7 @@ def fit(
         average = [EMAEvaluation(validation)]
     writers = [
         MetricsLog(run.metrics_file, append=True),
-        _SaveEpoch(run, checkpoints, events, monitor),
+        _SaveEpoch(run, checkpoints, events, monitor, engine),
         StopEarly(recipe.schedule.early_stopping, run),
         bar,
     ]
@@ -184,9 +189,15 @@ class _SaveEpoch(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, run: RunDirectory, checkpoints: Checkpoints, events: EventFile, monitor: Monitor
+        self,
+        run: RunDirectory,
+        checkpoints: Checkpoints,
+        events: EventFile,
+        monitor: Monitor,
+        engine: Engine,
     ) -> None:
         super().__init__()
+        self.engine = engine
         self.run = run
         self.checkpoints = checkpoints
         self.events = events
@@ -196,8 +207,9 @@ class _SaveEpoch(keras.callbacks.Callback):
         self.events.append(self.run.metrics()[-1])
         if self.model.stop_training:  # by a callback of the user's; `StopEarly` runs later
             self.run.record_stop(epoch + 1)
-        self.checkpoints.write(self.model, epoch + 1)
-        _update_models(self.model, self.run, self.checkpoints, epoch + 1, self.monitor)
+        with self.engine.alone():
+            self.checkpoints.write(self.model, epoch + 1)
+            _update_models(self.model, self.run, self.checkpoints, epoch + 1, self.monitor)
 
 
 def _update_models(

@@ -6,9 +6,10 @@ import random
 import time
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
-from on_devices import start_processes
+from local_processes import start_processes
 
 from keras_convnext import RunDirectory, load_recipe, train
 
@@ -26,6 +27,9 @@ export: {saved_model: false}
 """
 
 
+COMMAND = ("-m", "keras_convnext", "train")
+
+
 @pytest.fixture
 def recipe(tmp_path):
     path = tmp_path / "tiny.yaml"
@@ -41,7 +45,7 @@ def outputs(processes, seconds=120):
 
 
 def test_processes_that_differ_are_refused(recipe):
-    _, printed = outputs(start_processes(2, DISAGREEING, recipe))
+    _, printed = outputs(start_processes(keras.backend.backend(), 2, DISAGREEING, recipe))
     for output, name in zip(printed, ("UserError", "SharedError"), strict=True):
         assert f"{name}: The processes do not have the same recipe:\n  runtime.seed: 0" in output
         assert f"{name}: The processes do not have the same packages:\n  numpy: " in output
@@ -53,7 +57,7 @@ def test_a_run_ends_when_a_process_is_killed_and_resumes(recipe, tmp_path):
     run, draw = RunDirectory(tmp_path / "run"), random.Random(0)
     for kill in itertools.count():
         processes = start_processes(
-            2, "-m", "keras_convnext", "train", recipe, "--run-dir", run.path
+            keras.backend.backend(), 2, *COMMAND, recipe, "--run-dir", run.path
         )
         if kill < KILLS:
             _wait(run, processes, draw.uniform(5, 25) if kill else None)

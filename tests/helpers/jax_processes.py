@@ -32,7 +32,7 @@ def start(program: str, *arguments, address: str, processes: int, process: int, 
     )
 
 
-def outputs(processes, timeout: int = 200) -> list[str]:
+def outputs(processes, timeout: int = 400) -> list[str]:
     """Waits for the processes to end, and returns what they printed."""
     try:
         return [process.communicate(timeout=timeout)[0] for process in processes]

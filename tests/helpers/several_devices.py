@@ -18,15 +18,16 @@ COLLECTIVES = (
     "ragged-all-to-all",
     "reduce-scatter",
 )
+QUICK_COMPILATION = "--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"
 BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8}
 
 
-def run_tests_on(devices: int, path: Path, timeout: int = 240) -> None:
+def run_tests_on(devices: int, path: Path, timeout: int = 600) -> None:
     """Runs the tests of a file, which pytest does not collect itself, on devices of the CPU."""
-    flags = os.environ.get("XLA_FLAGS", "")
+    flags = (*QUICK_COMPILATION, f"--xla_force_host_platform_device_count={devices}")
     process = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", path],
-        env=os.environ | {"XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}"},
+        env=os.environ | {"XLA_FLAGS": " ".join(flags)},
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -12,7 +12,10 @@ import keras
 from keras_convnext.distribution.engine import Engine, MakeShard
 from keras_convnext.distribution.jax import exchange, process_group
 from keras_convnext.distribution.jax.evaluation import EvaluationBatches
-from keras_convnext.distribution.jax.keras_private import layouts_of_each_batch
+from keras_convnext.distribution.jax.keras_private import (
+    layouts_of_each_batch,
+    own_copies_of_variables,
+)
 from keras_convnext.distribution.jax.layouts import data_parallel, model_parallel
 from keras_convnext.distribution.jax.place import batches_of_shards
 from keras_convnext.errors import UserError
@@ -55,12 +58,13 @@ def make_engine(
         ...     model = keras_convnext.ConvNeXtTiny(weights=None)
     """
     _check_name(name)
-    is_joined = jax.distributed.is_initialized()
-    group = None if is_joined else process_group.group_of_environment()
+    group = None
+    if not process_group.is_joined():
+        group = process_group.group_of_environment()
+        if devices is not None:
+            _make_cpu_devices(max(devices // process_group.launched_processes(), 1))
     if group is not None:
         process_group.join(group, timeout)
-    elif devices is not None and not is_joined:
-        _make_cpu_devices(devices)
     chosen = _choose_devices(devices)
     if name == DATA_PARALLEL:
         return JaxEngine(data_parallel(chosen), group)
@@ -95,11 +99,15 @@ def _choose_devices(count: int | None) -> list[str]:
         )
     ordered = sorted(available, key=lambda device: (device.process_index, device.id))
     by_process = [[d for d in ordered if d.process_index == rank] for rank in range(processes)]
-    fewest = min(map(len, by_process))
-    if fewest < each:
+    counts = [len(some) for some in by_process]
+    if len(set(counts)) > 1:
+        raise UserError(
+            f"Every process must have as many devices. They have {counts}, in order of their ranks."
+        )
+    if counts[0] < each:
         raise UserError(
             f"The run asks for {count or each * processes} devices, {each} in each process, but "
-            f"JAX finds only {fewest} ({available[0].platform}) in one. Ask for fewer, or for none "
+            f"JAX finds only {counts[0]} ({available[0].platform}). Ask for fewer, or for none "
             f"to use all. On a CPU set XLA_FLAGS=--xla_force_host_platform_device_count={each} to "
             f"make as many of it."
         )
@@ -161,12 +169,22 @@ class JaxEngine(Engine):
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
         """Makes the distribution Keras's, within the context."""
-        with (
-            self.distribution.scope(),
-            layouts_of_each_batch(),
-            batches_of_shards(self.processes),
-        ):
+        with contextlib.ExitStack() as contexts:
+            contexts.enter_context(self.distribution.scope())
+            contexts.enter_context(layouts_of_each_batch())
+            if self.processes > 1:
+                contexts.enter_context(own_copies_of_variables())
+                contexts.enter_context(batches_of_shards(self.processes))
             yield
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Leaves the distribution within the context: JAX compares new arrays in all processes."""
+        keras.distribution.set_distribution(None)
+        try:
+            yield
+        finally:
+            keras.distribution.set_distribution(self.distribution)
 
     def training_data(self, make: MakeShard) -> Any:
         """Returns what `fit` takes: the images of this process.
@@ -208,7 +226,7 @@ class JaxEngine(Engine):
             variable.assign(exchange.broadcast(keras.ops.convert_to_numpy(variable)))
 
     def close(self) -> None:
-        """Leaves the group of processes, once all of them do."""
+        """Leaves the group of processes; see `process_group.leave`."""
         if self._group is not None:
-            jax.distributed.shutdown()
+            process_group.leave()
             self._group = None

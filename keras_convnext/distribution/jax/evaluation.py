@@ -1,15 +1,17 @@
 """Batches for `evaluate` in several processes, in which every image counts once."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import keras
 import numpy as np
-import tensorflow as tf
 from jax.sharding import NamedSharding, PartitionSpec
 
 from keras_convnext.distribution.jax.exchange import gather
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 class EvaluationBatches(keras.utils.PyDataset):
@@ -25,7 +27,7 @@ class EvaluationBatches(keras.utils.PyDataset):
         distribution: The distribution in whose scope the model is evaluated.
     """
 
-    def __init__(self, shard: tf.data.Dataset, distribution: Any) -> None:
+    def __init__(self, shard: "tf.data.Dataset", distribution: Any) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
         self._shard = shard
         self._mesh = distribution.device_mesh.backend_mesh

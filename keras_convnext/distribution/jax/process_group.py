@@ -1,7 +1,10 @@
 """Joins the processes of a run with `jax.distributed`, as the environment of each process says."""
 
+import contextlib
+import inspect
 import os
 import socket
+import sys
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -119,9 +122,15 @@ def join(group: Group, timeout: float | None = None) -> None:
     Raises:
         UserError: If not all processes joined in time, or JAX was used before.
     """
+    if "heartbeat_timeout_seconds" not in inspect.signature(jax.distributed.initialize).parameters:
+        raise UserError(
+            f"JAX {jax.__version__} waits too long for a process that has died. Install a newer "
+            f"one to train in several processes: pip install -U jax."
+        )
     seconds = _timeout() if timeout is None else timeout
-    # It would catch the signal that asks a process to end.
-    jax.config.update("jax_enable_preemption_service", False)
+    with contextlib.suppress(AttributeError):  # of JAX versions without it
+        # It would catch the signal that asks a process to end.
+        jax.config.update("jax_enable_preemption_service", False)
     errors: list[Exception] = []
 
     def initialize() -> None:
@@ -138,6 +147,22 @@ def join(group: Group, timeout: float | None = None) -> None:
         raise UserError(_late(group, seconds))
     if errors:
         raise UserError(_reason(errors[0], group)) from errors[0]
+
+
+def is_joined() -> bool:
+    """Returns whether this process has joined others, here or by `keras.distribution`."""
+    # Before JAX 0.5 there is no such function, and `join` refuses.
+    return getattr(jax.distributed, "is_initialized", bool)()
+
+
+def leave() -> None:
+    """Leaves the group; waits until all processes do.
+
+    While an exception is being handled it does nothing, since the others may be waiting for this
+    process. JAX then leaves when the process ends, after the error has been reported.
+    """
+    if sys.exc_info()[0] is None:
+        jax.distributed.shutdown()
 
 
 def _timeout() -> float:

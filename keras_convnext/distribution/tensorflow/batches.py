@@ -46,3 +46,13 @@ def _set_size(part, batch, parts):
     if size is not None and size % parts == 0:
         part.set_shape((size // parts, *batch.shape[1:]))
     return part
+
+
+def set_steps(dataset: tf.distribute.DistributedDataset, steps: int) -> None:
+    """Says how many steps a dataset has, so that Keras does not look for one more.
+
+    TensorFlow 2.21 counts the batches of all replicas. In several processes, random generators
+    would advance in the step without data. The name is TensorFlow's private one;
+    `tests/test_private_apis.py` checks it.
+    """
+    dataset._cardinality = steps

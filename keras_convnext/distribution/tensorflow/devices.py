@@ -5,6 +5,7 @@ import contextlib
 import tensorflow as tf
 
 from keras_convnext.errors import UserError
+from keras_convnext.text import counted
 
 
 def choose_devices(count: int | None) -> list[str]:
@@ -56,3 +57,31 @@ def _too_few(kind: str, wanted: int, found: int) -> str:
         f"{wanted} CPU devices are asked for, and TensorFlow already runs with {found}. Their "
         f"number can only be set before it is first used: ask for {found}, or start a new process."
     )
+
+
+def choose_of_process(count: int | None, processes: int) -> tuple[int, str]:
+    """Lets TensorFlow use no more devices of this process than its share, before it is first used.
+
+    Args:
+        count: Number of devices over all processes, or `None` for all GPUs.
+        processes: Number of processes.
+
+    Returns:
+        The number of devices of this process, and their kind, `"GPU"` or `"CPU"`.
+
+    Raises:
+        UserError: If this process has fewer.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    kind, found = ("GPU", len(gpus)) if gpus else ("CPU", 1)
+    if count is None:
+        return found, kind
+    if count % processes or count // processes > found:
+        raise UserError(
+            f"{count} devices are asked for. There are {processes} processes, each with the same "
+            f"number of devices, and this one has {counted(found, kind)}: ask for a multiple of "
+            f"{processes}, up to {found * processes}."
+        )
+    if gpus:
+        tf.config.set_visible_devices(gpus[: count // processes], "GPU")
+    return count // processes, kind

@@ -1,34 +1,52 @@
 """Training on several devices with TensorFlow."""
 
 import contextlib
+import pickle
+from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_convnext.distribution.engine import Engine, MakeShard
-from keras_convnext.distribution.tensorflow.batches import split_batches
-from keras_convnext.distribution.tensorflow.devices import choose_devices
+from keras_convnext.distribution.tensorflow.batches import set_steps, split_batches
+from keras_convnext.distribution.tensorflow.cluster import (
+    Cluster,
+    host_of,
+    read_cluster,
+    start_timeout,
+)
+from keras_convnext.distribution.tensorflow.devices import choose_devices, choose_of_process
 from keras_convnext.distribution.tensorflow.keras_build import build_from_spec
+from keras_convnext.distribution.tensorflow.multi_worker import join
 from keras_convnext.errors import UserError
 from keras_convnext.text import counted
 
 
 def make_engine(
-    name: str = "data_parallel", devices: int | None = None, model_shards: int | None = None
+    name: str = "data_parallel",
+    devices: int | None = None,
+    model_shards: int | None = None,
+    timeout: float | None = None,
 ) -> Engine:
-    """Returns the engine that trains with TensorFlow.
+    """Returns the engine that trains with TensorFlow, after all processes have joined.
 
-    Call it before TensorFlow is first used, and create the model within its `scope()`.
+    Without `TF_CONFIG` it is one process with several devices. Call it before TensorFlow is first
+    used, and create the model within its `scope()`.
 
     Args:
         name: `"data_parallel"`: every device has the whole model and a share of each batch.
-        devices: Number of devices; defaults to `None`, all GPUs. Without GPUs that many CPU devices
-            are made, for tests; see `devices.choose_devices`.
+        devices: Number of devices, over all processes. Defaults to `None`, all GPUs. Without GPUs,
+            one process makes that many CPU devices, for tests; see `devices.choose_devices`. Of
+            several processes each has one.
         model_shards: Not used with TensorFlow, where every device has the whole model.
+        timeout: Seconds within which all processes must start. Defaults to the environment variable
+            KERAS_CONVNEXT_START_TIMEOUT or, if it is not set, to 300.
 
     Raises:
-        UserError: If there are fewer devices, or TensorFlow cannot train in this way.
+        UserError: If there are fewer devices, TensorFlow cannot train in this way, or the processes
+            cannot be joined; see `cluster.meet`.
 
     Example:
         >>> engine = make_engine(devices=4)
@@ -43,6 +61,9 @@ def make_engine(
             f"On the TensorFlow backend, training on several devices is 'data_parallel'. Received: "
             f"{name!r}. For 'model_parallel' use the JAX backend."
         )
+    cluster = read_cluster()
+    if cluster is not None:
+        return MultiWorkerEngine(cluster, devices, start_timeout(timeout))
     names = choose_devices(devices)
     return MirroredEngine(names) if len(names) > 1 else Engine()
 
@@ -87,9 +108,15 @@ class _StrategyEngine(Engine):
         return self._distribute(make)
 
     def _distribute(self, make):
-        batches = split_batches(make(self.rank, self.processes), self._replicas)
+        own = make(self.rank, self.processes)
+        batches = split_batches(own, self._replicas)
         self._spec = batches.element_spec
-        return self.strategy.distribute_datasets_from_function(lambda context: batches)
+        distributed = self.strategy.distribute_datasets_from_function(lambda context: batches)
+        steps = self.gather(int(own.cardinality()))
+        if min(steps) >= 0:
+            # A process without images in the last step of an evaluation takes part all the same.
+            set_steps(distributed, max(steps))
+        return distributed
 
 
 class MirroredEngine(_StrategyEngine):
@@ -108,3 +135,73 @@ class MirroredEngine(_StrategyEngine):
 
     def describe(self) -> str:
         return counted(self.devices, "GPU" if self._kind == "GPU" else "CPU device")
+
+
+class MultiWorkerEngine(_StrategyEngine):
+    """Several processes, each with its GPUs, or with the CPU as one device.
+
+    Args:
+        cluster: The processes.
+        devices: Number of devices over all processes, or `None` for all GPUs of each.
+        timeout: Seconds within which all processes must start.
+    """
+
+    def __init__(self, cluster: Cluster, devices: int | None, timeout: float) -> None:
+        self.rank = cluster.rank
+        self.processes = len(cluster.addresses)
+        self.main_host = host_of(cluster.addresses[0])
+        own, self._kind = choose_of_process(devices, self.processes)
+        self.strategy = join(cluster, timeout)
+        self.devices = self.data_shards = self.strategy.num_replicas_in_sync
+        self._gather_rows = self._gather_function()
+        self._check_equal(own)
+
+    def _check_equal(self, own):
+        counts = self.gather(own)
+        if len(set(counts)) > 1:
+            raise UserError(
+                f"Every process must have as many devices as the others. They have "
+                f"{', '.join(map(str, counts))}. Pass `devices`, or set CUDA_VISIBLE_DEVICES."
+            )
+
+    def describe(self) -> str:
+        kind = "GPU" if self._kind == "GPU" else "CPU device"
+        return f"{counted(self.devices, kind)} in {self.processes} processes"
+
+    def broadcast(self, value: Any) -> Any:
+        return self._exchange([value] if self.is_main else None)[0][0]
+
+    def gather(self, value: Any) -> list[Any]:
+        return self._exchange(value)
+
+    def _exchange(self, value: Any) -> list[Any]:
+        """Returns the values of all processes."""
+        content = np.frombuffer(pickle.dumps(value), np.uint8)[:, np.newaxis]
+        sizes = self._gather_rows([[self.rank, len(content)]]).numpy()
+        gathered = self._gather_rows(content).numpy().astype(np.uint8)
+        parts = np.split(gathered, np.cumsum(sizes[:, 1])[:-1])
+        values = {
+            int(rank): pickle.loads(part.tobytes())
+            for (rank, _), part in zip(sizes, parts, strict=True)
+        }
+        return [values[rank] for rank in range(self.processes)]
+
+    def _gather_function(self):
+        """Returns a function of a matrix that returns the rows of all processes' matrices."""
+
+        def own(rows):
+            # The first replica of each process sends; the others send nothing.
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            return rows[: tf.where(tf.equal(replica % self._replicas, 0), tf.shape(rows)[0], 0)]
+
+        @tf.function(input_signature=[tf.TensorSpec((None, None), tf.int64)])
+        def gather(rows):
+            return self.strategy.gather(self.strategy.run(own, args=(rows,)), axis=0)
+
+        return gather
+
+    def copy_variables(self, variables: Sequence[keras.Variable]) -> None:
+        # All processes read, since reading may add up values of all.
+        values = [keras.ops.convert_to_numpy(variable) for variable in variables]
+        for variable, value in zip(variables, self.broadcast(values), strict=True):
+            variable.assign(value)

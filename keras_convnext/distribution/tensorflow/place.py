@@ -19,5 +19,8 @@ def current_place() -> Place | None:
 def worker_of(strategy: tf.distribute.Strategy) -> tuple[int, int]:
     """Returns the number of this process, from 0, and the number of processes."""
     resolver = strategy.cluster_resolver
-    workers = len(resolver.cluster_spec().as_dict().get("worker", ())) if resolver else 0
-    return (resolver.task_id, workers) if workers else (0, 1)
+    jobs = resolver.cluster_spec().as_dict() if resolver else {}
+    chiefs, workers = (len(jobs.get(job, ())) for job in ("chief", "worker"))
+    if not chiefs + workers:
+        return 0, 1
+    return resolver.task_id + (chiefs if resolver.task_type == "worker" else 0), chiefs + workers

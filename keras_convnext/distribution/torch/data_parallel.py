@@ -45,7 +45,7 @@ def data_parallel(
     and what they accumulate is not part of a saved model. With another optimizer, or the loss
     scaling of `mixed_float16`, gradients are reduced at every step. `StochasticDepth` drops the
     samples that it would on one process. BatchNorm has the statistics of its own process, as in
-    PyTorch, and those of rank 0 are kept.
+    PyTorch; those of rank 0 are evaluated and kept.
 
     Args:
         model: The model.
@@ -173,7 +173,8 @@ class _Attachment:
             self._in_test_step = False
 
     def evaluate(self, *args, **kwargs):
-        """Evaluates the shares of all processes."""
+        """Evaluates the shares of all processes, with the statistics of the one with rank 0."""
+        copy_from_first_process(_statistics(self.model))
         self._evaluated = None
         results = self._own["evaluate"](*args, **kwargs)
         if results or not self._evaluated:
@@ -269,6 +270,16 @@ class _Attachment:
                 f"were not reduced: {', '.join(unused)}. Freeze them by `trainable = False` before "
                 f"`compile`, or pass find_unused_parameters=True to `data_parallel`."
             )
+
+
+def _statistics(model: keras.Model) -> list[keras.Variable]:
+    """Returns the variables that training changes other than by gradients, as BatchNorm's."""
+    found = {}
+    for layer in keras_private.flatten_layers(model):
+        has_parts = bool(keras_private.flatten_layers(layer, include_self=False))
+        if layer.trainable and not has_parts:
+            found.update({id(one): one for one in layer.non_trainable_variables})
+    return list(found.values())
 
 
 class _Call(torch.nn.Module):

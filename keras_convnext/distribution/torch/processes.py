@@ -125,8 +125,11 @@ def _use_gpu(number: int) -> None:
 
 def _connect(seconds: float) -> dist.Store:
     address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    # With the number of processes, the one that keeps the store would wait for the others here,
+    # and not know which ones are missing.
+    url = "env://?world_size=-1"
     try:
-        store, _, _ = next(iter(rendezvous("env://", timeout=timedelta(seconds=seconds))))
+        store, _, _ = next(iter(rendezvous(url, timeout=timedelta(seconds=seconds))))
     except (RuntimeError, ValueError, OSError) as error:
         raise UserError(
             f"The first process could not be reached at {address} within {seconds:g} seconds. "
