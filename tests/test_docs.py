@@ -119,7 +119,7 @@ def run_blocks(page, workplace, hub_cache):
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
         "HF_HUB_CACHE": str(hub_cache),
         "HF_HUB_OFFLINE": "1",
-        "IMAGES": "5" if page == "README.md" else "0",
+        "IMAGES": "2" if page == "README.md" else "0",
     }
     process = subprocess.run(
         [sys.executable, HELPERS / "run_blocks.py"],

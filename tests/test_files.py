@@ -29,7 +29,7 @@ def test_a_file_has_its_old_content_until_the_new_one_is_whole(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_directory_is_there_once_it_is_filled(tmp_path):
+def test_a_directory_appears_once_it_is_filled(tmp_path):
     path = tmp_path / "new/model"
     with files.atomic_directory(path) as written:
         (written / "a").mkdir()

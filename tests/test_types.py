@@ -109,18 +109,19 @@ def test_a_correct_script_passes(mypy):
     assert mypy(USER_SCRIPT) == []
 
 
-@pytest.mark.parametrize(
-    ("mistake", "message"),
-    [
-        ("keras_convnext.list_weights(5)", 'incompatible type "int"'),
-        ("keras_convnext.Predictor.load('run').predict('a.jpg', top='5')", '"top"'),
-        ("keras_convnext.ConvNeXt(depths=(1,), dims=(8,), drop_path_rate='0.1')", "drop_path_rate"),
-        ("keras_convnext.ConvNeXt((1,), (8,), drop_path=0.1)", 'keyword argument "drop_path"'),
-        ("keras_convnext.ConvNextTiny()", 'has no attribute "ConvNextTiny"'),
-        ("keras_convnext.train('recipe.yaml').path", 'has no attribute "path"'),
-    ],
-)
-def test_a_mistake_is_an_error(mypy, mistake, message):
-    printed = mypy(f"import keras_convnext\n{mistake}\n")
-    (error,) = [line for line in printed if ": error: " in line]
-    assert message in error
+MISTAKES = [
+    ("keras_convnext.list_weights(5)", 'incompatible type "int"'),
+    ("keras_convnext.Predictor.load('run').predict('a.jpg', top='5')", '"top"'),
+    ("keras_convnext.ConvNeXt(depths=(1,), dims=(8,), drop_path_rate='0.1')", "drop_path_rate"),
+    ("keras_convnext.ConvNeXt((1,), (8,), drop_path=0.1)", 'keyword argument "drop_path"'),
+    ("keras_convnext.ConvNextTiny()", 'has no attribute "ConvNextTiny"'),
+    ("keras_convnext.train('recipe.yaml').path", 'has no attribute "path"'),
+]
+
+
+def test_every_mistake_is_an_error(mypy):
+    lines = ["import keras_convnext", *(mistake for mistake, _ in MISTAKES)]
+    printed = mypy("\n".join(lines) + "\n")
+    for number, (_, message) in enumerate(MISTAKES, start=2):
+        (error,) = [line for line in printed if line.startswith(f"script.py:{number}: error: ")]
+        assert message in error

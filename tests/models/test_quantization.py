@@ -14,8 +14,9 @@ pytestmark = pytest.mark.filterwarnings(
 every_mode = pytest.mark.parametrize("mode", ["int8", "int4", "float8"])
 
 
-def test_an_int8_model_is_close_and_comes_back_from_its_file(toy, tmp_path):
-    model = ConvNeXt(**toy, input_shape=(32, 32, 3), classes=5, classifier_activation=None)
+def test_an_int8_model_is_close_and_comes_back_from_its_file(tmp_path):
+    sizes = {"depths": (1, 1), "dims": (8, 16), "layer_scale_init_value": 0.5}
+    model = ConvNeXt(**sizes, input_shape=(32, 32, 3), classes=5, classifier_activation=None)
     exact = model.predict(IMAGES, verbose=0)
     model.quantize("int8")
     quantized = model.predict(IMAGES, verbose=0)
@@ -71,10 +72,14 @@ def test_a_quantized_block_stays_so_under_another_name_and_in_another_model(mode
         )
 
 
+@pytest.fixture(scope="module")
+def int8_block():
+    return small("int8").get_layer("stages_1_blocks_0")
+
+
 @pytest.mark.parametrize(("path", "name"), [("a", "a"), ("model/a", "a"), ("model/a", "b")])
-def test_configs_with_the_paths_of_the_parts_are_still_read(path, name):
-    model = small("int8")
-    config = model.get_layer("stages_1_blocks_0").get_config()
+def test_configs_with_the_paths_of_the_parts_are_still_read(int8_block, path, name):
+    config = int8_block.get_config()
     policies = config["dtype"]["config"]["policy_map"]
     assert set(policies) == {"pointwise_conv_1", "pointwise_conv_2"}
     config["dtype"]["config"]["policy_map"] = {

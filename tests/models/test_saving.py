@@ -79,7 +79,7 @@ class TestAnotherBackend:
 
         np.testing.assert_allclose(outputs, np.load(folder / "outputs.npy"), rtol=1e-5, atol=1e-6)
 
-    def test_training_goes_on_with_the_optimizer_as_it_was(self, folder):
+    def test_training_continues_with_the_optimizer_as_it_was(self, folder):
         found = json.loads((folder / f"found_{OTHER_BACKEND}.json").read_text(encoding="utf-8"))
         losses = json.loads((folder / "losses.json").read_text(encoding="utf-8"))
 

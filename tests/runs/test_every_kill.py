@@ -1,4 +1,4 @@
-"""A run is killed at each of its file operations in turn, and gone on with.
+"""A run is killed at each of its file operations in turn, and resumed.
 
 Killing a process and starting another is tested, with whole recipes, in test_killed_runs.py; here
 the operations fail as in a killed process, so that all of them can be tried.
@@ -69,7 +69,7 @@ def settings(tiny_recipe):
 
 @pytest.fixture(scope="module")
 def process(settings, training):
-    """What a process does that is started for a run's directory: goes on, and trains to the end."""
+    """What a process does that is started for a run's directory: resumes, and trains to the end."""
     keras.utils.set_random_seed(0)
     layers = [keras.Input((4,)), keras.layers.Dense(6), StochasticDepth(0.5)]
     model = SteppedModel([*layers, keras.layers.Dense(CLASSES)])
@@ -162,13 +162,13 @@ def test_what_an_unbroken_run_leaves_is_what_its_metrics_say(unbroken):
     assert unbroken["partial"] == []
 
 
-def test_a_run_goes_on_exactly(half_done, process, unbroken, tmp_path):
+def test_a_run_resumes_exactly(half_done, process, unbroken, tmp_path):
     path = shutil.copytree(half_done, tmp_path / "run")
     process(path)
     assert left_by(RunDirectory(path)) == unbroken
 
 
-def test_a_run_killed_at_any_file_operation_goes_on_exactly(half_done, process, unbroken, tmp_path):
+def test_a_run_killed_at_any_file_operation_resumes_exactly(half_done, process, unbroken, tmp_path):
     operations = process(shutil.copytree(half_done, tmp_path / "all"))
     kinds = {event for event, _ in operations}
     assert kinds == {"open", "os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir"}

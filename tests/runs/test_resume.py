@@ -26,7 +26,7 @@ def stopped(tmp_path, tiny_recipe):
 
 
 class TestRecipe:
-    def test_the_same_goes_on(self, stopped, tiny_recipe):
+    def test_the_same_recipe_is_accepted(self, stopped, tiny_recipe):
         resume.check_same_recipe(stopped, tiny_recipe())
 
     def test_what_is_kept_and_exported_may_change(self, stopped, tiny_recipe):
@@ -35,9 +35,8 @@ class TestRecipe:
         )
 
     def test_every_key_that_differs_is_named_with_both_values(self, stopped, tiny_recipe):
-        changed = tiny_recipe(
-            "model.drop_path_rate=0.2", "data.batch_size=32", "augment.rand_augment=null"
-        )
+        stopped.write_recipe(tiny_recipe("augment.rand_augment.operations=2"))
+        changed = tiny_recipe("model.drop_path_rate=0.2", "data.batch_size=32")
         with pytest.raises(RunError) as raised:
             resume.check_same_recipe(stopped, changed)
         lines = str(raised.value).splitlines()
@@ -90,7 +89,7 @@ class TestData:
         assert "--overwrite" in str(raised.value)
         return str(raised.value)
 
-    def test_the_same_goes_on(self, stopped, tiny_recipe):
+    def test_the_same_data_is_accepted(self, stopped, tiny_recipe):
         resume.check_same_data(stopped, make_plan(tiny_recipe(), 640, 5, 2), ("a", "b"))
 
     def test_before_anything_was_learned_it_may_change(self, stopped, tiny_recipe):

@@ -54,7 +54,7 @@ def test_columns_that_are_no_numbers_have_no_curve(tmp_path):
     assert steps_and_values(tmp_path) == EXPECTED
 
 
-def test_no_event_is_lost_or_doubled_when_a_run_goes_on(tmp_path, monkeypatch):
+def test_no_event_is_lost_or_doubled_when_a_run_resumes(tmp_path, monkeypatch):
     first = EventFile(tmp_path)
     first.begin([])
     for row in ROWS:  # the third epoch was not finished

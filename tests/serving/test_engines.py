@@ -139,7 +139,7 @@ def test_integers_come_near_the_floating_point_numbers(trained, write, name, tmp
 
 @pytest.mark.backend_free
 @pytest.mark.parametrize("taken", ["model.onnx", "model.xml", "model.bin"])
-def test_what_is_there_is_not_replaced(predictor, tmp_path, taken):
+def test_existing_files_are_not_replaced(predictor, tmp_path, taken):
     (tmp_path / taken).write_text("mine")
     write = write_onnx if taken == "model.onnx" else write_openvino
     with pytest.raises(RunError, match=f"{taken} exists already; remove it, or choose another"):

@@ -140,7 +140,7 @@ def predictor(classifier):
 
 @pytest.mark.backend_free
 @pytest.mark.parametrize("kind", ["file", "directory"])
-def test_what_is_there_is_not_replaced(predictor, tmp_path, kind):
+def test_existing_files_are_not_replaced(predictor, tmp_path, kind):
     taken = tmp_path / "taken"
     taken.mkdir() if kind == "directory" else taken.write_text("")
     with pytest.raises(RunError, match="taken exists already; remove it, or choose another"):

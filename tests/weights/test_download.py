@@ -77,7 +77,7 @@ def test_a_file_is_downloaded_under_the_name_in_its_address(server, tmp_path):
     assert files(path.parent) == ["weights.bin"]
 
 
-def test_what_is_there_is_not_asked_for_again(server, tmp_path):
+def test_a_downloaded_file_is_not_requested_again(server, tmp_path):
     server.serve("/weights.bin", BODY, headers=FIRST)
     first = download(server.url("/weights.bin"), tmp_path)
     server.close()
@@ -253,7 +253,7 @@ def test_another_file_than_was_meant_is_refused(server, tmp_path, refused):
     assert server.requests[-1].range is None
 
 
-def test_a_wrong_file_that_is_there_is_replaced(server, tmp_path):
+def test_an_existing_wrong_file_is_replaced(server, tmp_path):
     (tmp_path / "weights.bin").write_bytes(OTHER)
     server.serve("/weights.bin", BODY)
     assert download(server.url("/weights.bin"), tmp_path, sha256=SHA256).read_bytes() == BODY

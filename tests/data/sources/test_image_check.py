@@ -68,7 +68,7 @@ def test_only_classes_that_changed_are_checked_again(folder, checked, settle):
     assert {name[:3] for name in checked} == {"bee", "cat"}  # what is new is not trusted yet
 
 
-def test_an_interrupted_check_goes_on_where_it_was(folder, checked, monkeypatch):
+def test_an_interrupted_check_resumes_where_it_stopped(folder, checked, monkeypatch):
     def interrupt(path):
         if b"cat" in path:
             raise KeyboardInterrupt
