@@ -367,6 +367,35 @@ def scaling_efficiency(batch: str) -> str:
     return table(head, ((size, *values) for size, values in cells.items()))
 
 
+def distribution() -> str:
+    """Returns what training on two devices of one machine costs."""
+    ways = {"one": "one process", "processes": "two processes", "devices": "two devices"}
+    rows = []
+    for backend, found in result("distribution")["backends"].items():
+        speed, memory = found["images_per_second"], found["peak_memory_mib"]
+        rows.append(
+            (
+                BACKENDS[backend],
+                *(f"{speed[way]:.1f}" if way in speed else "-" for way in ways),
+                *(
+                    f"{found['efficiency'][way]:.2f}" if way in speed else "-"
+                    for way in ("processes", "devices")
+                ),
+                f"{found['share_of_exchange']:.0%}",
+                *(f"{memory[way]:,.0f}" if way in memory else "-" for way in ways),
+            )
+        )
+    head = (
+        "",
+        *(f"{words}, images/s" for words in ways.values()),
+        "two processes, of one",
+        "two devices, of one",
+        "share of the exchange, two processes",
+        *(f"{words}, MiB" for words in ways.values()),
+    )
+    return table(head, rows)
+
+
 def scaling_input() -> str:
     """Returns the images per second and the cores that training on ImageNet-22K takes."""
     gpus = {"V100": "V100", "A100": "A100", "assumed": "assumed GPU"}
@@ -389,6 +418,7 @@ TABLES = {
     "weights": weights,
     "recipe-keys": recipe_keys,
     "digits": digits,
+    "distribution": distribution,
     "speed": speed,
     "speed-timm": lambda: speed_timm(""),
     "speed-timm-one-image": lambda: speed_timm("_one_image"),
