@@ -39,6 +39,7 @@ def test_processes_that_agree_end_well(tmp_path):
         ("killed", [1, -9, 1], {0: "Process 1", 2: "Another process"}),
         ("main_killed", [-9, 1, 1], {1: "Process 0", 2: "Process 0"}),
         ("failed", [1, 1, 1], {0: "Process 2", 1: "Another process"}),
+        ("interrupted", [-2, 1, 1], {1: "Another process", 2: "Another process"}),
     ],
 )
 def test_the_others_end_with_one_that_ends(tmp_path, action, statuses, told):

@@ -52,6 +52,11 @@ def failed(engine):
         raise ValueError("broken")
 
 
+def interrupted(engine):
+    if engine.rank == 0:
+        signal.raise_signal(signal.SIGINT)  # as Ctrl-C does
+
+
 def broken_by_another(engine):
     if engine.rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
