@@ -16,25 +16,12 @@ from keras_convnext import RunDirectory, load_recipe, train
 DISAGREEING = Path(__file__).parents[1] / "helpers" / "disagreeing.py"
 # The first kill comes once an epoch is complete, further ones at any moment.
 KILLS = int(os.environ.get("KERAS_CONVNEXT_TEST_KILLS", "1"))
-RECIPE = """
-name: tiny
-model: {depths: [1, 1], dims: [4, 8], kernel_size: 3, drop_path_rate: 0.3}
-data: {source: digits, image_size: 8, crop_fraction: 1.0, batch_size: 48, test_fraction: 0.9}
-augment: {policy: paper, rand_augment: null, mixup_alpha: 0.8, cutmix_alpha: 1.0}
-optimizer: {gradient_accumulation_steps: 2, global_clipnorm: 1.0, ema_decay: 0.9, layer_decay: 0.8}
-schedule: {epochs: 12, warmup_epochs: 1, learning_rate: 0.02}
-export: {saved_model: false}
-"""
-
-
 COMMAND = ("-m", "keras_convnext", "train")
 
 
 @pytest.fixture
-def recipe(tmp_path):
-    path = tmp_path / "tiny.yaml"
-    path.write_text(RECIPE)
-    return path
+def recipe(recipe_of):
+    return recipe_of(12)
 
 
 def outputs(processes, seconds=300):

@@ -11,22 +11,11 @@ from on_devices import run as run_on
 from keras_convnext import RunDirectory, load_recipe, train
 
 KILL_AT = Path(__file__).parents[1] / "helpers" / "kill_at.py"
-RECIPE = """
-name: tiny
-model: {depths: [1, 1], dims: [4, 8], kernel_size: 3, drop_path_rate: 0.3}
-data: {source: digits, image_size: 8, crop_fraction: 1.0, batch_size: 48, test_fraction: 0.9}
-augment: {policy: paper, rand_augment: null, mixup_alpha: 0.8, cutmix_alpha: 1.0}
-optimizer: {gradient_accumulation_steps: 2, global_clipnorm: 1.0, ema_decay: 0.9, layer_decay: 0.8}
-schedule: {epochs: 4, warmup_epochs: 1, learning_rate: 0.02}
-export: {saved_model: false}
-"""
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory):
-    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
-    path.write_text(RECIPE)
-    return path
+def recipe(recipe_of):
+    return recipe_of(4)
 
 
 @pytest.fixture(scope="module")

@@ -11,17 +11,16 @@ from typing import Any
 
 import jax
 
+from keras_convnext.distribution.start_timeout import TIMEOUT, start_timeout
 from keras_convnext.errors import UserError
 
 ADDRESSES = "KERAS_DISTRIBUTION_JOB_ADDRESSES"
 PROCESSES = "KERAS_DISTRIBUTION_NUM_PROCESSES"
 PROCESS = "KERAS_DISTRIBUTION_PROCESS_ID"
-TIMEOUT = "KERAS_CONVNEXT_START_TIMEOUT"  # seconds
 
 # Set in each process that these start. JAX then finds out the rest.
 SIZES_BY_LAUNCHER = {"srun": "SLURM_STEP_NUM_TASKS", "mpirun": "OMPI_COMM_WORLD_SIZE"}
 
-DEFAULT_TIMEOUT = 300.0  # as JAX's own
 HEARTBEAT_SECONDS = 30  # without a sign of life, until JAX ends all other processes
 STARTED_TOO_LATE = (
     "JAX was used before the processes were joined, and cannot be spread over them any more. Call "
@@ -127,7 +126,7 @@ def join(group: Group, timeout: float | None = None) -> None:
             f"JAX {jax.__version__} waits too long for a process that has died. Install a newer "
             f"one to train in several processes: pip install -U jax."
         )
-    seconds = _timeout() if timeout is None else timeout
+    seconds = start_timeout(timeout)
     with contextlib.suppress(AttributeError):  # of JAX versions without it
         # It would catch the signal that asks a process to end.
         jax.config.update("jax_enable_preemption_service", False)
@@ -163,16 +162,6 @@ def leave() -> None:
     """
     if sys.exc_info()[0] is None:
         jax.distributed.shutdown()
-
-
-def _timeout() -> float:
-    value = os.environ.get(TIMEOUT)
-    if value is None:
-        return DEFAULT_TIMEOUT
-    try:
-        return float(value)
-    except ValueError as error:
-        raise UserError(f"{TIMEOUT} must be a number of seconds. Received: {value!r}.") from error
 
 
 def _arguments(group: Group, seconds: float) -> dict[str, Any]:

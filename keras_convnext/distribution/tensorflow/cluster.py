@@ -11,10 +11,9 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from keras_convnext.distribution.start_timeout import TIMEOUT
 from keras_convnext.errors import UserError
 
-TIMEOUT = "KERAS_CONVNEXT_START_TIMEOUT"  # seconds
-DEFAULT_TIMEOUT = 300.0
 _EXAMPLE = (
     '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
 )
@@ -71,25 +70,6 @@ def _host_and_port(address: str) -> tuple[str, int]:
 def host_of(address: str) -> str:
     """Returns the host of an address such as `host1:2222`."""
     return _host_and_port(address)[0]
-
-
-def start_timeout(timeout: float | None = None) -> float:
-    """Returns the seconds within which all processes must start.
-
-    Args:
-        timeout: The seconds. Defaults to `None`, those in the environment variable
-            KERAS_CONVNEXT_START_TIMEOUT or, if it is not set, 300.
-
-    Raises:
-        UserError: If the variable is no number.
-    """
-    if timeout is not None:
-        return timeout
-    value = os.environ.get(TIMEOUT, DEFAULT_TIMEOUT)
-    try:
-        return float(value)
-    except ValueError as error:
-        raise UserError(f"{TIMEOUT} must be a number of seconds. Received: {value!r}.") from error
 
 
 def meet(cluster: Cluster, timeout: float) -> None:

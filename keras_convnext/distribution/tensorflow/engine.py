@@ -11,12 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_convnext.distribution.engine import Engine, MakeShard
+from keras_convnext.distribution.start_timeout import start_timeout
 from keras_convnext.distribution.tensorflow.batches import set_steps, split_batches
 from keras_convnext.distribution.tensorflow.cluster import (
     Cluster,
     host_of,
     read_cluster,
-    start_timeout,
 )
 from keras_convnext.distribution.tensorflow.devices import choose_devices, choose_of_process
 from keras_convnext.distribution.tensorflow.keras_build import build_from_spec

@@ -9,10 +9,9 @@ import torch
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
+from keras_convnext.distribution.start_timeout import TIMEOUT, start_timeout
 from keras_convnext.errors import UserError
 
-START_TIMEOUT = 300.0  # seconds
-START_TIMEOUT_VARIABLE = "KERAS_CONVNEXT_START_TIMEOUT"
 # Longer than processes wait for the first one to write checkpoints, or for each other's evaluation.
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")
@@ -48,7 +47,7 @@ def join(timeout: float | None = None) -> None:
     """
     if dist.is_initialized() or not is_started_by_torchrun():
         return
-    seconds = _start_timeout(timeout)
+    seconds = start_timeout(timeout)
     numbers = _numbers(os.environ)
     if on_gpu():
         _use_gpu(numbers["LOCAL_RANK"])
@@ -77,19 +76,6 @@ def rank() -> int:
 def count() -> int:
     """Returns the number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
-
-
-def _start_timeout(timeout: float | None) -> float:
-    if timeout is not None:
-        return timeout
-    value = os.environ.get(START_TIMEOUT_VARIABLE, START_TIMEOUT)
-    try:
-        return float(value)
-    except ValueError as error:
-        raise UserError(
-            f"The environment variable {START_TIMEOUT_VARIABLE} must be a number of seconds. "
-            f"Received: {value!r}."
-        ) from error
 
 
 def _numbers(environment: Mapping[str, str]) -> dict[str, int]:
@@ -150,7 +136,7 @@ def _wait_for_all(store: dist.Store, number: int, processes: int, seconds: float
             f"Not all of the {processes} processes started within {seconds:g} seconds"
             f"{_missing(store, names)}. Check that every host runs the same command with the same "
             f"number of processes. A longer wait is set by the environment variable "
-            f"{START_TIMEOUT_VARIABLE}."
+            f"{TIMEOUT}."
         ) from error
 
 

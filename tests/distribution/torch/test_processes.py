@@ -15,6 +15,7 @@ if keras.backend.backend() != "torch":
 
 import torch.distributed as dist
 
+from keras_convnext.distribution import start_timeout
 from keras_convnext.distribution.engine import Engine
 from keras_convnext.distribution.torch import processes
 from keras_convnext.distribution.torch.data_parallel import data_parallel
@@ -52,7 +53,7 @@ def launched(monkeypatch):
 @pytest.fixture(autouse=True)
 def one_process(monkeypatch):
     """Without the variables of a cluster on which the tests may run."""
-    for name in (*processes.VARIABLES, processes.START_TIMEOUT_VARIABLE):
+    for name in (*processes.VARIABLES, start_timeout.TIMEOUT):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -88,7 +89,7 @@ def test_a_wrong_address_is_named_in_time(launched):
 
 def test_processes_that_do_not_start_are_named_in_time(launched, monkeypatch):
     launched(count=3)
-    monkeypatch.setenv(processes.START_TIMEOUT_VARIABLE, "1")
+    monkeypatch.setenv(start_timeout.TIMEOUT, "1")
     started = time.monotonic()
     with pytest.raises(UserError, match="Not all of the 3 processes started.*missing: rank 1, 2"):
         processes.join()
