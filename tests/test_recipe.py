@@ -496,3 +496,38 @@ def test_new_names_are_keys(load):
         *sections, key = new.split(".")
         section = functools.reduce(getattr, sections, load(LEAST))
         assert key in type(section).model_fields
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["distribution=data_parallel"], ("data_parallel", None)),
+        (["distribution=data_parallel", "distribution.devices=4"], ("data_parallel", 4)),
+        (["distribution.devices=4", "distribution=data_parallel"], ("data_parallel", 4)),
+        (["distribution.name=model_parallel", "distribution.devices=4"], ("model_parallel", 4)),
+    ],
+)
+def test_a_section_may_be_given_by_its_main_key(tiny_recipe, overrides, expected):
+    distribution = tiny_recipe(*overrides).distribution
+    assert (distribution.name, distribution.devices) == expected
+
+
+def test_another_key_of_a_section_given_by_its_main_key(tiny_recipe):
+    short = ["schedule.early_stopping=3", "schedule.early_stopping.min_delta=0.1"]
+    stopping = tiny_recipe(*short).schedule.early_stopping
+    assert (stopping.patience, stopping.min_delta) == (3, 0.1)
+    assert tiny_recipe(*short, "schedule.early_stopping=null").schedule.early_stopping is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["distribution=none", "distribution.devices=2"], "none, which uses one; set `name` to"),
+        (["distribution=model_parallel", "distribution.devices=3"], r"\(3\) must be a multiple of"),
+        (["distribution=sharded"], "'none', 'auto', 'data_parallel' or 'model_parallel'"),
+        (["distribution.devices=0"], "greater than or equal to 1"),
+    ],
+)
+def test_a_distribution_that_cannot_be_is_refused(tiny_recipe, overrides, message):
+    with pytest.raises(RecipeError, match=message):
+        tiny_recipe(*overrides)

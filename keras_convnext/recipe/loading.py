@@ -11,6 +11,7 @@ from keras_convnext.errors import RecipeError
 from keras_convnext.recipe.renamed import RENAMED, RUN_HEADER, with_new_names
 from keras_convnext.recipe.scalars import kinds_of
 from keras_convnext.recipe.sections import Recipe
+from keras_convnext.recipe.sections.base import Section
 from keras_convnext.recipe.shipped import find_recipe, similar_name
 
 NULL, MERGE = "tag:yaml.org,2002:null", "tag:yaml.org,2002:merge"
@@ -75,12 +76,12 @@ def _sentence(detail) -> str:
     return f"  {where}: {message}. Received: {received!r}."
 
 
-def _section(keys: list[str]) -> type[BaseModel]:
+def _section(keys: list[str]) -> type[Section]:
     """Returns the section of the schema at a path of keys."""
-    section: type[BaseModel] = Recipe
+    section: type[Section] = Recipe
     for key in keys:
         kinds = kinds_of(section.model_fields[key].annotation)
-        section = next(k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel))
+        section = next(k for k in kinds if isinstance(k, type) and issubclass(k, Section))
     return section
 
 
@@ -153,14 +154,29 @@ def _apply_override(settings: dict[str, Any], override: str) -> None:
         )
     value = _value_of(path, text)
     *sections, key = path.split(".")
-    for section in sections:
+    for depth, section in enumerate(sections, start=1):
         inner = settings.setdefault(section, {})
+        short_key = _short_key(sections[:depth])
         if inner is None:
             inner = settings[section] = {}
+        elif short_key and not isinstance(inner, dict):
+            inner = settings[section] = {short_key: inner}
         if not isinstance(inner, dict):
             raise RecipeError(f"{override!r} names keys below {section!r}, which holds {inner!r}.")
         settings = inner
-    settings[key] = value
+    short_key = _short_key([*sections, key])
+    if short_key and isinstance(settings.get(key), dict) and isinstance(value, int | str):
+        settings[key][short_key] = value  # the section's other keys stay
+    else:
+        settings[key] = value
+
+
+def _short_key(keys: list[str]) -> str | None:
+    """Returns the key whose value may stand for the section at a path of keys, if it has one."""
+    try:
+        return _section(keys).SHORT_KEY
+    except (KeyError, StopIteration):  # not a section, which is found later
+        return None
 
 
 def _value_of(path: str, text: str) -> Any:

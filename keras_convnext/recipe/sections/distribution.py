@@ -13,6 +13,8 @@ class Distribution(Section):
     `distribution: data_parallel` is short for `distribution: {name: data_parallel}`.
     """
 
+    SHORT_KEY = "name"
+
     name: Literal["none", "auto", "data_parallel", "model_parallel"] = Field(
         "auto",
         description="none: one device. data_parallel: each device has an equal part of the images "
@@ -28,11 +30,6 @@ class Distribution(Section):
     model_shards: int = Field(
         2, ge=2, description="Number of devices that share a kernel, with model_parallel."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_alone(cls, settings):
-        return {"name": settings} if isinstance(settings, str) else settings
 
     @model_validator(mode="after")
     def _check_devices(self):

@@ -13,6 +13,8 @@ class EarlyStopping(Section):
     `early_stopping: 5` is short for `early_stopping: {patience: 5}`.
     """
 
+    SHORT_KEY = "patience"
+
     patience: int = Field(
         ge=1, description="Number of epochs without improvement after which the run ends."
     )
@@ -24,11 +26,6 @@ class EarlyStopping(Section):
     min_delta: float = Field(
         0.0, ge=0, description="Smallest change of the metric that counts as an improvement."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _patience_alone(cls, settings):
-        return {"patience": settings} if isinstance(settings, int | str) else settings
 
 
 class Schedule(Section):
