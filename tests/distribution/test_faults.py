@@ -40,7 +40,9 @@ def test_processes_that_differ_are_refused(recipe):
         assert "nothing differs" not in output
 
 
-def test_a_run_ends_when_a_process_is_killed_and_resumes(recipe, tmp_path):
+def test_a_run_ends_when_a_process_is_killed_and_resumes(recipe, tmp_path, monkeypatch):
+    # A process that is killed before all have started is taken for one that starts late.
+    monkeypatch.setenv("KERAS_CONVNEXT_START_TIMEOUT", "40")
     run, draw = RunDirectory(tmp_path / "run"), random.Random(0)
     for kill in itertools.count():
         processes = start_processes(
