@@ -37,7 +37,7 @@ def test_the_example_trains_on_two_devices():
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert process.returncode == 0, process.stderr
     (line,) = [line for line in process.stdout.splitlines() if line.startswith("accuracy")]

@@ -31,6 +31,6 @@ def run(devices: int, *arguments, **options) -> tuple[int, str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     return process.returncode, process.stdout
