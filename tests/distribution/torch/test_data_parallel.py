@@ -24,7 +24,7 @@ from keras_convnext.distribution.engine import Engine
 from keras_convnext.recipe import Augment, Data
 
 PROCESSES = (2, 4)
-SECONDS = 240  # a start takes some 10 on an idle machine
+SECONDS = 600  # a start takes some 10 on an idle machine
 
 several = pytest.mark.parametrize("processes", PROCESSES)
 every_check = pytest.mark.parametrize("check", sorted({*names_of_checks(Checks)} - {"saving"}))
