@@ -130,7 +130,7 @@ def fit(
             complete then.
     """
     checkpoints = Checkpoints(run.checkpoints, recipe.checkpoint.keep)
-    training, batch_spec = _training_data(make_training, engine)
+    training, batches = _training_data(make_training, engine)
     validation = None if make_validation is None else engine.evaluation_data(make_validation)
     events = EventFile(run.events)
     bar = ProgressBar(plan.epochs, plan.steps_per_epoch, recipe.step_batch_size, initial_epoch)
@@ -152,7 +152,7 @@ def fit(
         _StopTogether(engine),
     ]
     if not engine.builds_metrics:
-        _build_metrics(model, batch_spec)
+        _build_metrics(model, batches)
     # Keras does not end its callbacks when training fails.
     with contextlib.closing(bar), as_run_error(checkpoints):
         if engine.is_main:
@@ -270,25 +270,24 @@ def _newest_epoch(checkpoints: Checkpoints) -> str:
 
 
 def _training_data(make: MakeShard, engine: Engine) -> tuple[Any, Any]:
-    """Returns what `fit` takes, and the shapes and dtypes of a batch of this process."""
-    specs = []
+    """Returns what `fit` takes, and the batches of this process that it is made of."""
+    made = []
 
     def remember(index, count):
-        batches = make(index, count)
-        specs.append(batches.element_spec)
-        return batches
+        made.append(make(index, count))
+        return made[-1]
 
-    return engine.training_data(remember), specs[0]
+    return engine.training_data(remember), made[0]
 
 
-def _build_metrics(model: keras.Model, batch_spec: Any) -> None:
+def _build_metrics(model: keras.Model, batches: Any) -> None:
     """Evaluates the model on one batch of zeros, so that `fit` starts its data only once.
 
     On JAX and PyTorch `fit` would otherwise take a first batch to build the metrics, and start the
     dataset again. KerasCV's stateful generators would have advanced, and a run would not repeat.
     """
     batch = keras.tree.map_structure(
-        lambda spec: np.zeros(spec.shape, spec.dtype.as_numpy_dtype), batch_spec
+        lambda spec: np.zeros(spec.shape, spec.dtype.as_numpy_dtype), batches.element_spec
     )
     model.test_on_batch(*batch)
     model.reset_metrics()

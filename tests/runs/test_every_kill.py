@@ -89,7 +89,8 @@ def process(settings, training):
         length = dataclasses.replace(plan, epochs=epochs)
         with around or killed_at(kill_at, path) as operations:
             done = trainer.restore(model, settings, run)
-            trainer.fit(model, training, object(), settings, length, run, done)
+            batches, images = (lambda *_: training), (lambda *_: object())
+            trainer.fit(model, batches, images, settings, length, run, done)
         return operations
 
     yield start

@@ -105,7 +105,7 @@ def test_a_model_is_fitted(settings, batch, run):
 
     spec = tuple(tf.TensorSpec(part.shape, tf.float32) for part in batch)
     training = tf.data.Dataset.from_generator(epochs, output_signature=spec)
-    fit(model, training, tf.data.Dataset.from_tensors(batch), settings, plan, run)
+    fit(model, whole(training), whole(tf.data.Dataset.from_tensors(batch)), settings, plan, run)
 
     first, last = run.metrics()
     assert np.isfinite(list(first.values())).all()
@@ -113,6 +113,11 @@ def test_a_model_is_fitted(settings, batch, run):
     assert run.best_model.is_file() and run.last_model.is_file()
     # KerasCV draws otherwise when its pipeline is started again, so it must not be started twice.
     assert len(starts) == 1
+
+
+def whole(dataset):
+    """Returns a function that returns the only shard of a dataset."""
+    return lambda index, count: dataset
 
 
 class Tagged(keras.callbacks.Callback):
@@ -136,7 +141,7 @@ def test_a_run_may_end_before_its_last_epoch(tiny_recipe, batch, run, capsys):
     CLASSIFICATION.compile_model(model, settings, plan)
     weighted = tf.data.Dataset.from_tensors((*batch, np.ones(4, "float32"))).repeat()
     validation = tf.data.Dataset.from_tensors(batch)
-    fit(model, weighted, validation, settings, plan, run, callbacks=[Tagged()])
+    fit(model, whole(weighted), whole(validation), settings, plan, run, callbacks=[Tagged()])
     assert [row["tag"] for row in run.metrics()] == ["epoch 0", "epoch 1", "epoch 2"]
     assert run.metrics()[-1]["of_each_class"] == [0.0, 1.0, 2.0]
     assert run.last_model.samefile(run.checkpoints / "epoch_0003.keras")
@@ -152,7 +157,8 @@ def test_what_was_trained_stays_when_training_fails(settings, batch, run):
     with pytest.raises(
         RunError, match=r"at update 5\..* epoch 1 is complete.* lower .* --overwrite"
     ):
-        fit(compiled(settings), good.concatenate(bad), good.take(1), settings, plan, run)
+        batches = whole(good.concatenate(bad))
+        fit(compiled(settings), batches, whole(good.take(1)), settings, plan, run)
     assert [row["epoch"] for row in run.metrics()] == [1]
     weights = keras.saving.load_model(run.last_model, compile=False).get_weights()
     assert all(np.isfinite(weight).all() for weight in weights)
