@@ -15,18 +15,23 @@ def start_processes(backend: str, count: int, *arguments: object) -> list[subpro
         count: Number of processes.
         *arguments: The arguments of Python.
     """
-    ports = [free_port() for _ in range(count)]
-    settings = {"KERAS_BACKEND": backend, "OMP_NUM_THREADS": "1"}
     return [
         subprocess.Popen(
             [sys.executable, *map(str, arguments)],
-            env={**os.environ, **settings, **_environment(backend, rank, count, ports)},
+            env={**os.environ, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for rank in range(count)
+        for environment in environments(backend, count)
     ]
+
+
+def environments(backend: str, count: int) -> list[dict[str, str]]:
+    """Returns the environment variables of each process, in the order of their ranks."""
+    ports = [free_port() for _ in range(count)]
+    settings = {"KERAS_BACKEND": backend, "OMP_NUM_THREADS": "1"}
+    return [settings | _variables(backend, rank, count, ports) for rank in range(count)]
 
 
 def free_port() -> int:
@@ -35,7 +40,7 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def _environment(backend: str, rank: int, count: int, ports: list[int]) -> dict[str, str]:
+def _variables(backend: str, rank: int, count: int, ports: list[int]) -> dict[str, str]:
     if backend == "jax":
         return {
             "KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{ports[0]}",

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # PyTorch's idle OpenMP threads would spin on the cores that tf.data needs: ten times slower.
@@ -10,6 +11,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import keras  # before TensorFlow: under PyTorch, torch has to be imported first
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from keras_convnext.benchmark.torchvision_operations import make_torchvision_importable
@@ -62,9 +64,16 @@ def own_cache(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def tensorflow_seed():
+    tf.random.set_seed(0)
+
+
 @pytest.fixture(autouse=True)
 def fixed_seed():
-    keras.utils.set_random_seed(0)
+    # TensorFlow's seed is set once: setting it throws away every function compiled so far.
+    with mock.patch.object(tf.random, "set_seed"):
+        keras.utils.set_random_seed(0)
 
 
 @pytest.fixture

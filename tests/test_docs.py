@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import quick_python
 from PIL import Image
 
 import keras_convnext
@@ -97,7 +98,9 @@ def workplace(tmp_path, hub_cache, write_images):
         (tmp_path / name).symlink_to(ROOT / name)
     command = tmp_path / "bin" / "keras-convnext"
     command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} {HELPERS / "toy_command.py"} "$@"\n')
+    # A recipe's backend must not contradict the environment's.
+    toy = f'exec env -u KERAS_BACKEND {sys.executable} {HELPERS / "toy_command.py"} "$@"'
+    command.write_text(f"#!/bin/sh\n{toy}\n")
     command.chmod(0o755)
     return tmp_path
 
@@ -110,9 +113,8 @@ def run_blocks(page, workplace, hub_cache):
             text = "\n".join(command for command in commands if check_command(command))
         if text:
             runnable.append((kind, text))
+    (workplace / "blocks.json").write_text(json.dumps(runnable))
     environment = {
-        # A recipe's backend must not contradict the environment's.
-        **{name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"},
         "PATH": os.pathsep.join(
             [str(workplace / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]
         ),
@@ -121,16 +123,10 @@ def run_blocks(page, workplace, hub_cache):
         "HF_HUB_OFFLINE": "1",
         "IMAGES": "2" if page == "README.md" else "0",
     }
-    process = subprocess.run(
-        [sys.executable, HELPERS / "run_blocks.py"],
-        input=json.dumps(runnable),
-        env=environment,
-        cwd=workplace,
-        capture_output=True,
-        text=True,
+    process = quick_python.run(
+        HELPERS / "run_blocks.py", "blocks.json", environment=environment, cwd=workplace
     )
-    assert process.returncode == 0, process.stderr[-4000:]
-    return process.stdout
+    assert process.returncode == 0, process.stdout[-4000:]
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])

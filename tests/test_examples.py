@@ -1,9 +1,6 @@
 """Every example runs as its first lines say, in its own process; so do the notebooks."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -11,6 +8,7 @@ import nbclient
 import nbformat
 import numpy as np
 import pytest
+import quick_python
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -23,12 +21,12 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 def run(name, *arguments, cwd, epochs=1):
     """Returns what an example prints."""
-    process = subprocess.run(
-        [sys.executable, EXAMPLES / f"{name}.py", *arguments],
-        env={**os.environ, "EPOCHS": str(epochs)},
+    process = quick_python.run(
+        EXAMPLES / f"{name}.py",
+        *arguments,
+        environment={"EPOCHS": str(epochs)},
         cwd=cwd,
-        capture_output=True,
-        text=True,
+        stderr_apart=True,
     )
     assert process.returncode == 0, process.stderr
     return process.stdout

@@ -4,7 +4,7 @@
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -85,9 +85,6 @@ class Engine:
     def gather(self, value: Any) -> list[Any]:
         """Returns the values that all processes passed, in the order of their ranks."""
         return [value]
-
-    def copy_variables(self, variables: "Sequence[keras.Variable]") -> None:
-        """Gives the variables the values that they have in the process with rank 0."""
 
     def close(self) -> None:
         """Leaves the group of processes."""

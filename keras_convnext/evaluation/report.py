@@ -116,21 +116,33 @@ def mistakes(evaluation: Evaluation, image: Callable[[int], np.ndarray]):
     columns = min(max(len(shown), 1), 6)
     rows = -(-len(shown) // columns) or 1
     figure = _figure(2 * columns + 0.5, 2.4 * rows + 0.6)
-    figure.suptitle(
+    # One axes for all images: laying out one for each takes a second.
+    axes = figure.subplots()
+    axes.set_axis_off()
+    axes.set_title(
         f"{len(evaluation.mistakes)} mistakes in {len(evaluation.labels):,} images"
         + (f", the {len(shown)} most confident" if len(shown) < len(evaluation.mistakes) else "")
     )
     names = evaluation.class_names
-    for axes in np.ravel(figure.subplots(rows, columns, squeeze=False)):
-        axes.set_axis_off()
-    for axes, index in zip(figure.axes, shown, strict=False):
-        axes.imshow(image(index))
+    for place, index in enumerate(shown):
+        row, column = divmod(place, columns)
+        pixels = image(index)
+        axes.imshow(pixels, extent=_extent(pixels, column + 0.5, 1.2 * row + 0.7))
         taken_for = evaluation.predictions[index]
         confidence = evaluation.probabilities[index, taken_for]
         truth = names[evaluation.labels[index]]
         title = f"{truth}, taken for\n{names[taken_for]} ({confidence:.0%})"
-        axes.set_title(title, fontsize=9, parse_math=False)
+        style = {"ha": "center", "va": "bottom", "fontsize": 9, "parse_math": False}
+        axes.text(column + 0.5, 1.2 * row + 0.22, title, **style)
+    # `imshow` fits the axes to the last image.
+    axes.set(xlim=(0, columns), ylim=(1.2 * rows, 0), aspect="equal")
     return figure
+
+
+def _extent(pixels: np.ndarray, x: float, y: float, side: float = 0.94) -> tuple[float, ...]:
+    """Returns left, right, bottom and top of an image about a point; its longer side is `side`."""
+    height, width = side * np.array(pixels.shape[:2]) / max(pixels.shape[:2])
+    return x - width / 2, x + width / 2, y + height / 2, y - height / 2
 
 
 def _figure(width: float, height: float):

@@ -6,17 +6,15 @@ import random
 import time
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
-from local_processes import start_processes
+from on_devices import start
 
 from keras_convnext import RunDirectory, load_recipe, train
 
 DISAGREEING = Path(__file__).parents[1] / "helpers" / "disagreeing.py"
 # The first kill comes once an epoch is complete, further ones at any moment.
 KILLS = int(os.environ.get("KERAS_CONVNEXT_TEST_KILLS", "1"))
-COMMAND = ("-m", "keras_convnext", "train")
 
 
 @pytest.fixture
@@ -32,7 +30,7 @@ def outputs(processes, seconds=300):
 
 
 def test_processes_that_differ_are_refused(recipe):
-    _, printed = outputs(start_processes(keras.backend.backend(), 2, DISAGREEING, recipe))
+    _, printed = outputs(start(2, recipe, script=(DISAGREEING,)))
     for output, name in zip(printed, ("UserError", "SharedError"), strict=True):
         assert f"{name}: The processes do not have the same recipe:\n  runtime.seed: 0" in output
         assert f"{name}: The processes do not have the same packages:\n  numpy: " in output
@@ -45,9 +43,7 @@ def test_a_run_ends_when_a_process_is_killed_and_resumes(recipe, tmp_path, monke
     monkeypatch.setenv("KERAS_CONVNEXT_START_TIMEOUT", "40")
     run, draw = RunDirectory(tmp_path / "run"), random.Random(0)
     for kill in itertools.count():
-        processes = start_processes(
-            keras.backend.backend(), 2, *COMMAND, recipe, "--run-dir", run.path
-        )
+        processes = start(2, "train", recipe, "--run-dir", run.path)
         if kill < KILLS:
             _wait(run, processes, draw.uniform(5, 25) if kill else None)
             victim, other = draw.sample(processes, 2)

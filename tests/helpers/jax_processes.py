@@ -1,10 +1,9 @@
 """Starts programs as the processes of one run, on this machine."""
 
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
+
+import quick_python
 
 HELPERS = Path(__file__).parent
 
@@ -17,19 +16,12 @@ def free_address() -> str:
 
 def start(program: str, *arguments, address: str, processes: int, process: int, **environment):
     """Starts a program of this folder as one of several processes."""
-    return subprocess.Popen(
-        [sys.executable, HELPERS / program, *map(str, arguments)],
-        env=os.environ
-        | {
-            "KERAS_DISTRIBUTION_JOB_ADDRESSES": address,
-            "KERAS_DISTRIBUTION_NUM_PROCESSES": str(processes),
-            "KERAS_DISTRIBUTION_PROCESS_ID": str(process),
-        }
-        | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    group = {
+        "KERAS_DISTRIBUTION_JOB_ADDRESSES": address,
+        "KERAS_DISTRIBUTION_NUM_PROCESSES": str(processes),
+        "KERAS_DISTRIBUTION_PROCESS_ID": str(process),
+    }
+    return quick_python.start(HELPERS / program, *arguments, environment=group | environment)
 
 
 def outputs(processes, timeout: int = 400) -> list[str]:

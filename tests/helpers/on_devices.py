@@ -1,36 +1,40 @@
-"""Starts the command line on several devices, as a user of each backend does."""
-
-import os
-import subprocess
-import sys
+"""Trains with the command line on several devices, as a user of each backend does."""
 
 import keras
+import quick_python
+from local_processes import environments
+
+COMMAND_LINE = ("-m", "keras_convnext")
 
 
-def command(devices: int, *arguments, script=("-m", "keras_convnext"), torchrun=()) -> list:
-    """Returns the command that trains on that many devices of this machine.
+def start(processes: int, *arguments, script=COMMAND_LINE) -> list[quick_python.QuickPython]:
+    """Starts the command line in several processes of one run.
 
     Args:
-        devices: Number of devices; on PyTorch each has a process.
+        processes: Number of processes, of one device each.
         *arguments: The arguments of `keras-convnext`, which begin with `train`.
         script: What Python runs. Defaults to the command line.
-        torchrun: Further options of torchrun.
+    """
+    return [
+        quick_python.start(*script, *arguments, environment=environment)
+        for environment in environments(keras.backend.backend(), processes)
+    ]
+
+
+def run(devices: int, *arguments, script=COMMAND_LINE) -> tuple[list[int], str]:
+    """Trains on devices of this machine; returns exit statuses, and what the first process printed.
+
+    The devices are in one process, but on PyTorch each has a process.
     """
     if keras.backend.backend() == "torch":
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        return [*launcher, "--nproc-per-node", str(devices), *torchrun, *script, *arguments]
-    settings = ["distribution=data_parallel"] if devices == 1 else []
-    return [sys.executable, *script, *arguments, *settings, f"distribution.devices={devices}"]
-
-
-def run(devices: int, *arguments, **options) -> tuple[int, str]:
-    """Runs the command; returns its exit status, and all that it printed."""
-    process = subprocess.run(
-        command(devices, *arguments, **options),
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=600,
-    )
-    return process.returncode, process.stdout
+        processes = start(devices, *arguments, script=script)
+    else:
+        settings = ("distribution=data_parallel", f"distribution.devices={devices}")
+        environment = {"OMP_NUM_THREADS": "1"}
+        processes = [quick_python.start(*script, *arguments, *settings, environment=environment)]
+    try:
+        printed = [process.communicate(timeout=300)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [process.returncode for process in processes], printed[0]

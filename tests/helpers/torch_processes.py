@@ -29,6 +29,7 @@ from keras_convnext.callbacks import EMAEvaluation
 from keras_convnext.distribution.engine import Engine
 from keras_convnext.distribution.torch.data_parallel import data_parallel, detach
 from keras_convnext.distribution.torch.engine import make_engine
+from keras_convnext.distribution.torch.variables import copy_from_first_process
 from keras_convnext.errors import UserError
 from keras_convnext.layers import Block
 from keras_convnext.optimizers import AdamW
@@ -262,7 +263,7 @@ class ChecksOfSeveral(Checks):
     def between_processes(self):
         engine = self.engine
         variable = keras.Variable(float(engine.rank))
-        engine.copy_variables([variable])
+        copy_from_first_process([variable])
         return {
             "broadcast": engine.broadcast({"of": (engine.rank, None)}),
             "gathered": engine.gather(engine.rank),

@@ -1,15 +1,14 @@
 """Runs of the real command, killed again and again, end like one that was never killed."""
 
 import itertools
-import os
 import random
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import quick_python
 from model_files import tensors
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
@@ -41,26 +40,11 @@ def start(tmp_path_factory):
     """Starts the command for a directory, by itself or to be killed at a file operation."""
     folder = tmp_path_factory.mktemp("command")
     (folder / "tiny.yaml").write_text(RECIPE)
-    # Compiled once for all processes, where that is possible: starting them takes longest.
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
-    cache |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    cache |= {"JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
 
     def process(directory, operation=None):
-        command = [sys.executable, "-m", "keras_convnext"]
-        if operation is not None:
-            command = [
-                sys.executable,
-                Path(__file__).parents[1] / "helpers" / "kill_at.py",
-                *operation,
-            ]
-        return subprocess.Popen(
-            [*command, "train", folder / "tiny.yaml", "--run-dir", directory],
-            env={**os.environ, **cache},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        command = ("-m", "keras_convnext") if operation is None else (KILL_AT, *operation)
+        recipe = folder / "tiny.yaml"
+        return quick_python.start(*command, "train", recipe, "--run-dir", directory)
 
     return process
 
@@ -68,7 +52,7 @@ def start(tmp_path_factory):
 def ended(process, seconds=None):
     """Waits for a process, and kills it when its time is over; returns its status and its words."""
     try:
-        output, _ = process.communicate(timeout=seconds)
+        output, _ = process.communicate(seconds)
     except subprocess.TimeoutExpired:
         process.kill()
         output, _ = process.communicate()

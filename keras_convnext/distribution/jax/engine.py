@@ -186,21 +186,8 @@ class JaxEngine(Engine):
             keras.distribution.set_distribution(self.distribution)
 
     def training_data(self, make: MakeShard) -> Any:
-        """Returns what `fit` takes: the images of this process.
-
-        Raises:
-            UserError: If the devices cannot share a batch equally.
-        """
-        dataset = make(self.rank, self.processes)
-        for spec in keras.tree.flatten(dataset.element_spec):
-            images = spec.shape[0]
-            if images is not None and images * self.processes % self.data_shards:
-                raise UserError(
-                    f"A step of {images * self.processes} images cannot be shared equally by "
-                    f"{self.data_shards} devices. Choose a data.batch_size that is a multiple of "
-                    f"optimizer.gradient_accumulation_steps times {self.data_shards}."
-                )
-        return dataset
+        """Returns what `fit` takes: the images of this process."""
+        return make(self.rank, self.processes)
 
     def evaluation_data(self, make: MakeShard) -> Any:
         """Returns what `evaluate` takes: every image once."""
@@ -216,13 +203,6 @@ class JaxEngine(Engine):
     def gather(self, value: Any) -> list[Any]:
         """Returns the values that all processes passed, in the order of their ranks."""
         return exchange.gather(value)
-
-    def copy_variables(self, variables: Sequence[keras.Variable]) -> None:
-        """Gives the variables the values that they have in the process with rank 0."""
-        if self.processes == 1:
-            return
-        for variable in variables:
-            variable.assign(exchange.broadcast(keras.ops.convert_to_numpy(variable)))
 
     def close(self) -> None:
         """Leaves the group of processes; see `process_group.leave`."""

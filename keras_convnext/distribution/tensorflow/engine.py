@@ -2,7 +2,7 @@
 
 import contextlib
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -208,9 +208,3 @@ class MultiWorkerEngine(_StrategyEngine):
         """
         with ThreadPoolExecutor(1) as executor:
             executor.submit(function).result()
-
-    def copy_variables(self, variables: Sequence[keras.Variable]) -> None:
-        # All processes read, since reading may add up values of all.
-        values = [keras.ops.convert_to_numpy(variable) for variable in variables]
-        for variable, value in zip(variables, self.broadcast(values), strict=True):
-            variable.assign(value)

@@ -1,7 +1,6 @@
 """The engine for PyTorch: the processes that torchrun starts, with one device each."""
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -11,7 +10,6 @@ import torch.distributed as dist
 from keras_convnext.distribution.engine import Engine, MakeShard
 from keras_convnext.distribution.torch import processes
 from keras_convnext.distribution.torch.data_parallel import data_parallel, detach
-from keras_convnext.distribution.torch.variables import copy_from_first_process
 from keras_convnext.errors import UserError
 
 START = "torchrun --nproc-per-node {} -m keras_convnext train RECIPE"
@@ -109,10 +107,6 @@ class DataParallel(Engine):
         values: list[Any] = [None] * self.processes
         dist.all_gather_object(values, value)
         return values
-
-    def copy_variables(self, variables: Sequence[keras.Variable]) -> None:
-        """Gives the variables the values that they have in the process with rank 0."""
-        copy_from_first_process(variables)
 
     def close(self) -> None:
         """Leaves the group of processes; the models are trained in one process from then on."""

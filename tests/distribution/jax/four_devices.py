@@ -61,12 +61,6 @@ def test_says_what_it_runs_on():
     assert (engine.devices, engine.data_shards) == (4, 2)
 
 
-def test_a_step_that_devices_cannot_share_is_refused():
-    engine = make_engine("data_parallel", 3)
-    with pytest.raises(UserError, match="8 images cannot be shared equally by 3 devices"):
-        jax_updates.train(engine)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

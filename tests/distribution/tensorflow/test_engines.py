@@ -1,15 +1,13 @@
 """Runs on several devices and in several processes are the run on one device."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import quick_python
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="engines of TensorFlow"
@@ -18,13 +16,7 @@ SCRIPT = Path(__file__).parents[2] / "helpers" / "tensorflow_engines.py"
 
 
 def start(directory, **environment):
-    return subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(directory)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **environment},
-    )
+    return quick_python.start(SCRIPT, directory, environment=environment, stderr_apart=True)
 
 
 def result(process):
@@ -32,7 +24,6 @@ def result(process):
         output, errors = process.communicate(timeout=600)
     finally:
         process.kill()
-        process.communicate()
     assert process.returncode == 0, errors
     return json.loads(output.splitlines()[-1])
 
@@ -61,7 +52,6 @@ def processes(tmp_path_factory):
     finally:
         for process in started:
             process.kill()
-            process.communicate()
 
 
 def test_devices_train_as_one_does(devices):
