@@ -37,7 +37,7 @@ def metrics_but_seconds(run):
 def held_out(tmp_path_factory):
     """Five validation digits of every class as files, and a folder of only some classes."""
     root = tmp_path_factory.mktemp("digits")
-    _, test = digits(0.8)
+    _, test = digits()
     for name in test.class_names:
         for number in np.flatnonzero(test.labels == int(name))[:5]:
             for part in ("all", "some") if name in "37" else ("all",):
@@ -93,7 +93,7 @@ def test_a_run_leaves_all_that_is_needed_to_judge_it(trained, tiny_recipe):
     environment = json.loads(run.environment_file.read_text())
     assert environment["backend"] == keras.backend.backend()
     plan = json.loads(run.plan_file.read_text())
-    assert (plan["training_images"], plan["validation_images"]) == (359, 1438)
+    assert (plan["training_images"], plan["validation_images"]) == (1437, 360)
     assert (plan["steps_per_epoch"], plan["total_updates"], plan["warmup_updates"]) == (5, 10, 5)
     assert json.loads((run.report / "evaluation.json").read_text()) == evaluation.summary()
 
@@ -209,8 +209,8 @@ def test_an_unfinished_run_can_be_used_and_is_not_confused_with_another(
         train(tiny_recipe(), stopped.path)
     stopped.environment_file.write_text(json.dumps(environment))
     plan = json.loads(stopped.plan_file.read_text())
-    stopped.plan_file.write_text(json.dumps({**plan, "training_images": 360}))
-    with pytest.raises(RunError, match="training images: 360 in the run, 359 now"):
+    stopped.plan_file.write_text(json.dumps({**plan, "training_images": 1438}))
+    with pytest.raises(RunError, match="training images: 1438 in the run, 1437 now"):
         train(tiny_recipe(), stopped.path)
     with stopped.locked(), pytest.raises(RunError, match="Another process is training"):
         train(tiny_recipe(), stopped.path)
@@ -401,7 +401,7 @@ def test_an_earlier_run_is_not_replaced_unasked(tiny_recipe, earlier, tmp_path, 
     ("change", "error"),
     [
         ("data={source: folder, path: nowhere, image_size: 16}", "There is no folder /.*/nowhere"),
-        ("data.batch_size=360", "359 training images, fewer than one batch of 360"),
+        ("data.batch_size=1440", "1437 training images, fewer than one batch of 1440"),
     ],
 )
 def test_what_cannot_be_trained_leaves_nothing_behind(tiny_recipe, tmp_path, change, error):
@@ -413,7 +413,7 @@ def test_what_cannot_be_trained_leaves_nothing_behind(tiny_recipe, tmp_path, cha
 @pytest.mark.backend_free
 def test_what_cannot_be_trained_does_not_cost_the_earlier_run(tiny_recipe, earlier):
     with pytest.raises(DataError):
-        train(tiny_recipe("data.batch_size=360"), earlier, overwrite=True)
+        train(tiny_recipe("data.batch_size=1440"), earlier, overwrite=True)
     assert (earlier / "notes.txt").exists()
 
 
@@ -472,7 +472,7 @@ def store(labelled, tmp_path, monkeypatch):
 
 @pytest.fixture
 def stored_digits(store):
-    _, test = digits(0.8)
+    _, test = digits()
     return store("some_digits", test.images[:40], test.labels[:40], test.class_names)
 
 

@@ -3,8 +3,8 @@ import pytest
 # Everything that could differ between one device and several.
 RECIPE = """
 name: tiny
-model: {{depths: [1, 1], dims: [4, 8], kernel_size: 3, drop_path_rate: 0.3}}
-data: {{source: digits, image_size: 8, crop_fraction: 1.0, batch_size: 48, test_fraction: 0.9}}
+model: {{depths: [1], dims: [8], kernel_size: 3, drop_path_rate: 0.3}}
+data: {{source: digits, image_size: 8, crop_fraction: 1.0, batch_size: 480}}
 augment: {{policy: paper, rand_augment: null, mixup_alpha: 0.8, cutmix_alpha: 1.0}}
 optimizer:
   {{gradient_accumulation_steps: 2, global_clipnorm: 1.0, ema_decay: 0.9, layer_decay: 0.8}}

@@ -19,7 +19,7 @@ KILLS = int(os.environ.get("KERAS_CONVNEXT_TEST_KILLS", "1"))
 
 @pytest.fixture
 def recipe(recipe_of):
-    return recipe_of(12)
+    return recipe_of(8)
 
 
 def outputs(processes, seconds=300):

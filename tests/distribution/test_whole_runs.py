@@ -31,7 +31,7 @@ def stopped_on_two(recipe, tmp_path_factory):
     kill = (KILL_AT, "os.rename", "epoch_0002.keras")
     statuses, output = run_on(2, "train", recipe, "--run-dir", path, script=kill)
     assert all(statuses), output
-    assert "24 images on each device" not in output and "12 images on each device" in output
+    assert "480 images on each device" not in output and "120 images on each device" in output
     assert RunDirectory(path).metrics(), output
     return path, output
 
@@ -66,6 +66,6 @@ def test_a_run_stopped_on_two_devices_resumes_on_four(
     path = shutil.copytree(stopped_on_two[0], tmp_path / "run")
     statuses, output = run_on(4, "train", recipe, "--run-dir", path)
     assert not any(statuses), output
-    assert "after epoch 1 of 4" in output and output.count("6 images on each device") == 1
+    assert "after epoch 1 of 4" in output and output.count("60 images on each device") == 1
     assert_equal(RunDirectory(path), on_one_device)
     assert RunDirectory(path).read(RunDirectory(path).plan_file)["devices"] == 4

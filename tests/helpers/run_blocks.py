@@ -14,12 +14,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from small_tiny import replace_tiny
 from toy_command import run
 
 NEED_A_NEW_PROCESS = ("runtime.backend=", "distribution.")
 
 
 def main() -> None:
+    replace_tiny()
     namespace: dict[str, object] = {"__name__": "__main__"}
     count = int(os.environ.get("IMAGES", "0"))
     if count:

@@ -3,15 +3,17 @@
 import sys
 from pathlib import Path
 
+from small_tiny import replace_tiny
+
 from keras_convnext.cli import main
 
 SMALL = ["schedule.epochs=1", "schedule.warmup_epochs=0"]
-NETWORK = ["model.depths=[1,1]", "model.dims=[8,16]"]
+NETWORK = ["model.depths=[1]", "model.dims=[8]"]
 PHOTOS = ["data.batch_size=4", "data.image_size=32"]  # there are four of them
 PLAIN = ["augment.rand_augment=null"]  # whose graph takes seconds to build
 # Settings that cut a recipe down to seconds, by what its name contains.
 TOY_SETTINGS = {
-    "digits": [*SMALL, *NETWORK, *PLAIN, "data.test_fraction=0.9"],
+    "digits": [*SMALL, *NETWORK, *PLAIN, "data.batch_size=480"],
     "folder": [*SMALL, *NETWORK, *PLAIN, *PHOTOS],
     "mine": [*SMALL, *PLAIN, *PHOTOS],
     "transfer": [*SMALL, *PLAIN, *PHOTOS, "export.saved_model=false"],
@@ -23,7 +25,7 @@ TOY_OPTIONS = {
     ],
 }
 # What is made smaller in a copy of quickstart/folder, which a page trains on from Python.
-SIZES = {"depths: [2, 2, 4, 2]": "depths: [1, 1]", "dims: [32, 64, 128, 256]": "dims: [8, 16]"}
+SIZES = {"depths: [2, 2, 4, 2]": "depths: [1]", "dims: [32, 64, 128, 256]": "dims: [8]"}
 
 
 def run(arguments: list[str]) -> int:
@@ -56,4 +58,5 @@ def make_small(recipe: Path) -> None:
 
 
 if __name__ == "__main__":
+    replace_tiny()
     sys.exit(run(sys.argv[1:]))

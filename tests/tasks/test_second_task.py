@@ -103,7 +103,7 @@ def test_it_resumes_exactly(finished, recipe, tmp_path, trained_epochs):
 
 
 def test_it_is_evaluated_on_a_folder(finished, tmp_path):
-    _, test = digits(0.8)
+    _, test = digits()
     for label in range(10):
         for number in np.flatnonzero(test.labels == label)[:2]:
             path = tmp_path / str(label) / f"{number}.png"
@@ -127,7 +127,7 @@ def test_it_is_exported(finished, tmp_path):
     metadata = json.loads((run.saved_model / "assets.extra/keras_convnext.json").read_text())
     assert metadata["unit"] == "digits" and metadata["image_size"] == 16
 
-    _, test = digits(0.8)
+    _, test = digits()
     Image.fromarray(test.images[0]).save(tmp_path / "digit.png")
     encoded = tf.constant([(tmp_path / "digit.png").read_bytes()])
     found = served.signatures["serve_files"](files=encoded)
