@@ -190,7 +190,7 @@ def test_a_run_is_evaluated(run_command, trained):
     run, evaluation = trained
     status, out, _ = run_command("evaluate", run.path)
     assert status == 0
-    assert f"{evaluation.top(1):.2%}" in out and "1,438" in out
+    assert f"{evaluation.top(1):.2%}" in out and "360" in out
 
 
 def test_figures_are_printed_as_json(run_command, trained):

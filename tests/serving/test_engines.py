@@ -130,7 +130,7 @@ def test_a_classifier_of_half_precision_is_exported_in_float32(classifier, write
 def test_integers_come_near_the_floating_point_numbers(trained, write, name, tmp_path):
     """On a trained classifier, whose images chose the integers' ranges."""
     predictor = Predictor.load(trained[0].path)
-    images = np.stack([predictor.preprocessor(image) for image in digits()[0].images])
+    images = np.stack([predictor.preprocessor(image) for image in digits()[1].images])
     write(predictor, tmp_path / name, images[::3])
     found = served(tmp_path / name, images[:5], tmp_path)["results"][-1]
     expected = predictor.classifier.predict(images[:5], verbose=0)

@@ -162,7 +162,7 @@ def test_the_command_line_prints_its_figures(finished, monkeypatch, capsys):
         cli.main()
     assert not ended.value.code
     printed = capsys.readouterr().out
-    assert "mean_absolute_error" in printed and "1,438" in printed
+    assert "mean_absolute_error" in printed and "360" in printed
 
 
 @pytest.mark.backend_free
