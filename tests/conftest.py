@@ -123,10 +123,10 @@ def write_images():
 
 @pytest.fixture(scope="session")
 def tiny_recipe():
-    """The digits recipe cut down to seconds: a network of one block, few steps."""
+    """The digits recipe cut down to seconds: a network of two blocks, few steps."""
 
     def load(*overrides: str):
-        settings = ["model.depths=[1]", "model.dims=[16]", "model.kernel_size=3"]
+        settings = ["model.depths=[2]", "model.dims=[16]", "model.kernel_size=3"]
         settings += ["data.image_size=16", "data.batch_size=256"]  # few steps take less time
         settings += ["augment.rand_augment=null"]  # whose graph takes seconds to build
         settings += ["schedule.epochs=2", "schedule.warmup_epochs=1"]

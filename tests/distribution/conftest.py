@@ -3,7 +3,7 @@ import pytest
 # Everything that could differ between one device and several.
 RECIPE = """
 name: tiny
-model: {{depths: [1], dims: [8], kernel_size: 3, drop_path_rate: 0.3}}
+model: {{depths: [2], dims: [8], kernel_size: 3, drop_path_rate: 0.3}}
 data: {{source: digits, image_size: 8, crop_fraction: 1.0, batch_size: 480}}
 augment: {{policy: paper, rand_augment: null, mixup_alpha: 0.8, cutmix_alpha: 1.0}}
 optimizer:

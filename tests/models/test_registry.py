@@ -154,7 +154,7 @@ class TestStatisticsOfTheRow:
 
     def test_are_undone_by_the_noise_that_erases(self, reference, tiny_recipe):
         settings = ["augment.random_erasing=1", "augment.mixup_alpha=0", "augment.cutmix_alpha=0"]
-        recipe = tiny_recipe(f"init.weights={NAME}", *settings)
+        recipe = tiny_recipe(f"init.weights={NAME}", "data.batch_size=64", *settings)
         split = GreySplit()
 
         batches = training_dataset(

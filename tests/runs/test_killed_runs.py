@@ -18,7 +18,7 @@ KILL_AT = Path(__file__).parents[1] / "helpers" / "kill_at.py"
 KILLS = 5  # one more than OPERATIONS: the last by the clock
 RECIPE = """
 name: tiny
-model: {depths: [1], dims: [8], kernel_size: 3, drop_path_rate: 0.3}
+model: {depths: [2], dims: [8], kernel_size: 3, drop_path_rate: 0.3}
 data: {source: digits, image_size: 8, crop_fraction: 1.0, batch_size: 480}
 augment: {policy: paper, rand_augment: null}
 optimizer: {ema_decay: 0.9, layer_decay: 0.8}

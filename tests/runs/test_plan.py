@@ -40,7 +40,7 @@ def test_fewer_images_than_a_batch_are_refused(tiny_recipe):
 
 
 def test_a_plan_is_written_as_json(tiny_recipe, tmp_path):
-    make_plan(tiny_recipe(), 640, 5, 2).write(tmp_path / "plan.json")
+    make_plan(tiny_recipe("data.batch_size=64"), 640, 5, 2).write(tmp_path / "plan.json")
     written = json.loads((tmp_path / "plan.json").read_text())
     assert written["steps_per_epoch"] == 10 and written["total_updates"] == 20
 

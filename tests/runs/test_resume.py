@@ -42,7 +42,7 @@ class TestRecipe:
         lines = str(raised.value).splitlines()
         assert lines[0].startswith("There is an unfinished run of another recipe in ")
         assert "  model.drop_path_rate: 0.1 in the run, 0.2 now" in lines
-        assert "  data.batch_size: 64 in the run, 32 now" in lines
+        assert "  data.batch_size: 256 in the run, 32 now" in lines
         assert "  augment.rand_augment.operations: 2 in the run, nothing now" in lines
         assert len([line for line in lines if line.startswith("  ")]) == 8
         assert "--run-dir" in lines[-1] and "--overwrite" in lines[-1]
@@ -94,7 +94,7 @@ class TestData:
 
     def test_before_anything_was_learned_it_may_change(self, stopped, tiny_recipe):
         (stopped.checkpoints / "epoch_0001.keras").unlink()
-        resume.check_same_data(stopped, make_plan(tiny_recipe(), 99, 5, 2), ("a", "x"))
+        resume.check_same_data(stopped, make_plan(tiny_recipe(), 999, 5, 2), ("a", "x"))
 
     def test_other_numbers_are_refused(self, stopped, tiny_recipe):
         message = self.refused(stopped, tiny_recipe(), images=641)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_convnext import Predictor, export
+from keras_convnext import Predictor, export, train
 from keras_convnext.data.sources.load import load_splits
 from keras_convnext.errors import RunError, UserError
 from keras_convnext.serving import export as exporting
@@ -46,8 +46,9 @@ def test_a_runs_own_images_choose_the_ranges_of_int8(run):
     assert 'element_type="i8"' in path.read_text()
 
 
-def test_int8_keeps_the_accuracy_of_a_trained_run(trained, tmp_path):
-    run, _ = trained
+def test_int8_keeps_the_accuracy_of_a_trained_run(tiny_recipe, tmp_path):
+    settings = ("data.batch_size=64", "model.depths=[1,1]", "model.dims=[8,16]")
+    run, _ = train(tiny_recipe(*settings, "export.saved_model=false"), tmp_path / "run")
     validation = load_splits(run.recipe().data)[1]
     predictor = Predictor.load(run.path)
     images = np.stack([predictor.preprocessor(image) for image in validation.images])

@@ -42,7 +42,7 @@ def compiled(settings):
 def test_the_network_is_the_recipes(settings):
     model = build_model(settings, CLASSES)
     assert model.input_shape == (None, 16, 16, 3) and model.output_shape == (None, CLASSES)
-    assert model.get_layer("stages_1_blocks_0").drop_path_rate == settings.model.drop_path_rate
+    assert model.get_layer("stages_0_blocks_1").drop_path_rate == settings.model.drop_path_rate
     assert model.get_layer("head").activation is keras.activations.linear  # logits
 
 
