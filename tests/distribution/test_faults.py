@@ -13,13 +13,13 @@ from on_devices import start
 from keras_convnext import RunDirectory, load_recipe, train
 
 DISAGREEING = Path(__file__).parents[1] / "helpers" / "disagreeing.py"
-# The first kill comes once an epoch is complete, further ones at any moment.
+# The first kill comes after an epoch or two, and so does each further one, or before.
 KILLS = int(os.environ.get("KERAS_CONVNEXT_TEST_KILLS", "1"))
 
 
 @pytest.fixture
 def recipe(recipe_of):
-    return recipe_of(8)
+    return recipe_of(8 * KILLS)
 
 
 def outputs(processes, seconds=300):
@@ -45,7 +45,8 @@ def test_a_run_ends_when_a_process_is_killed_and_resumes(recipe, tmp_path, monke
     for kill in itertools.count():
         processes = start(2, "train", recipe, "--run-dir", run.path)
         if kill < KILLS:
-            _wait(run, processes, draw.uniform(5, 25) if kill else None)
+            _wait(processes, run, _epochs(run) + draw.randint(0 if kill else 1, 2))
+            time.sleep(draw.uniform(0, 2))
             victim, other = draw.sample(processes, 2)
             victim.kill()
             seconds, printed = outputs([other], 60)
@@ -54,7 +55,7 @@ def test_a_run_ends_when_a_process_is_killed_and_resumes(recipe, tmp_path, monke
             assert kill or "of this run has ended before the run was complete" in printed[0], (
                 printed[0]
             )
-            print(f"the other process ended after {seconds:.1f} s")
+            print(f"killed after epoch {_epochs(run)}; the other ended after {seconds:.1f} s")
         else:
             _, printed = outputs(processes)
             assert [process.returncode for process in processes] == [0, 0], printed
@@ -66,10 +67,13 @@ def test_a_run_ends_when_a_process_is_killed_and_resumes(recipe, tmp_path, monke
             np.testing.assert_allclose(row[name], expected[name], rtol=1e-4, err_msg=name)
 
 
-def _wait(run, processes, seconds):
-    """Waits for the first complete epoch or, if `seconds` are given, for as long."""
-    end = time.monotonic() + (seconds or 120)
-    while time.monotonic() < end and not any(p.poll() is not None for p in processes):
-        if seconds is None and run.checkpoints.is_dir() and any(run.checkpoints.glob("*.keras")):
-            return
+def _epochs(run):
+    return len(run.metrics()) if run.metrics_file.is_file() else 0
+
+
+def _wait(processes, run, epochs):
+    """Waits until a run has completed that many epochs."""
+    deadline = time.monotonic() + 120
+    while _epochs(run) < epochs and all(process.poll() is None for process in processes):
+        assert time.monotonic() < deadline
         time.sleep(0.05)
