@@ -16,7 +16,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 from common import DIGITS_RECIPE, ROOT, make_parser, new_document, progress, publish
 from rich.table import Table
@@ -66,18 +65,19 @@ def compare(backend: str, epochs: int) -> dict:
 def train(backend: str, devices: int, epochs: int) -> dict:
     """Returns the plan's devices, the metrics of every epoch and the accuracy of one run."""
     with tempfile.TemporaryDirectory() as directory:
-        # A CPU has two devices only if they are asked for, and PyTorch one a process.
-        spread = ["distribution=data_parallel", f"distribution.devices={devices}"]
+        launcher = TORCHRUN if backend == "torch" and devices > 1 else ()
+        distribution = ["distribution=none"]
+        if devices > 1:
+            distribution = ["distribution=data_parallel", f"distribution.devices={devices}"]
         command = [
-            *(sys.executable, *(TORCHRUN if backend == "torch" and devices == 2 else ())),
-            *("-m", "keras_convnext", "train", DIGITS_RECIPE, f"schedule.epochs={epochs}"),
-            *("export.saved_model=false", "--run-dir", directory),
-            *(spread if devices > 1 else ["distribution=none"]),
+            *(sys.executable, *launcher, "-m", "keras_convnext", "train", DIGITS_RECIPE),
+            *(f"schedule.epochs={epochs}", "export.saved_model=false", *distribution),
+            *("--run-dir", directory),
         ]
         environment = {**os.environ, "KERAS_BACKEND": backend}
         subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
         run = RunDirectory.open(directory)
-        evaluation = json.loads(Path(run.report / "evaluation.json").read_text())
+        evaluation = json.loads((run.report / "evaluation.json").read_text())
         return {
             "devices": run.read(run.plan_file)["devices"],
             "metrics": run.metrics(),

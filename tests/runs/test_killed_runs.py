@@ -52,7 +52,7 @@ def start(tmp_path_factory):
 def ended(process, seconds=None):
     """Waits for a process, and kills it when its time is over; returns its status and its words."""
     try:
-        output, _ = process.communicate(seconds)
+        output, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         process.kill()
         output, _ = process.communicate()
