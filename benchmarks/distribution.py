@@ -2,7 +2,7 @@
 
     python benchmarks/distribution.py --save
 
-Train steps of ConvNeXt-Tiny at 96 pixels with `AdamW`, 16 images in a step, in four ways:
+Train steps of ConvNeXt-Tiny at 96 pixels with `AdamW`, of 16 and of 64 images, in four ways:
 
 - one: one process with two cores.
 - processes: two processes with one core each, which exchange their gradients over loopback.
@@ -34,26 +34,30 @@ def main() -> None:
     parser = make_parser(__doc__, "distribution")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--backends", nargs="+", default=list(BACKENDS), choices=BACKENDS)
+    parser.add_argument("--images", nargs="+", type=int, default=[16, 64], help="in a step")
     arguments = parser.parse_args()
     document = new_document(
         "distribution",
         machine=describe_machine(),
         rounds=arguments.rounds,
         backends={
-            backend: compare(backend, arguments.rounds)
+            backend: {
+                str(images): compare(backend, images, arguments.rounds)
+                for images in arguments.images
+            }
             for backend in progress(arguments.backends, "Backends")
         },
     )
     publish(document, table(document), to_file=arguments.save)
 
 
-def compare(backend: str, rounds: int) -> dict:
+def compare(backend: str, images: int, rounds: int) -> dict:
     """Returns images a second and peak memory of every way, and what follows from them."""
     ways = [way for way in WAYS if way != "devices" or backend != "torch"]
     found: dict[str, list[dict]] = {way: [] for way in ways}
     for _ in range(rounds):
         for way in ways:
-            found[way].append(measure(backend, way))
+            found[way].append(measure(backend, way, images))
     speed = {way: statistics.median(one["images_per_second"] for one in found[way]) for way in ways}
     return {
         "images_per_second": speed,
@@ -64,13 +68,17 @@ def compare(backend: str, rounds: int) -> dict:
     }
 
 
-def measure(backend: str, way: str) -> dict:
+def measure(backend: str, way: str, images: int) -> dict:
     """Returns the speed over all processes of a way, and their peak memory together."""
     if way == "processes":
-        workers = start_processes(backend, 2, WORKER, way)
-    else:
-        cores = (0, 1) if way == "alone" else (None,)
-        workers = [worker for core in cores for worker in start_alone(backend, way, core)]
+        workers = start_processes(backend, 2, WORKER, way, images)
+    else:  # each process by itself, "alone" on a core of its own
+        cores = ((0,), (1,)) if way == "alone" else ((),)
+        workers = [
+            worker
+            for core in cores
+            for worker in start_processes(backend, 1, WORKER, way, images, *core)
+        ]
     answers = []
     for worker in workers:
         output, _ = worker.communicate()
@@ -85,20 +93,18 @@ def measure(backend: str, way: str) -> dict:
     }
 
 
-def start_alone(backend: str, way: str, core: int | None) -> list:
-    """Starts a process that is no part of a group."""
-    return start_processes(backend, 1, WORKER, way, *(() if core is None else (core,)))
-
-
 def table(document: dict) -> Table:
-    result = Table("backend", *(f"{way}, images/s" for way in WAYS), "efficiency", "exchange")
-    for backend, found in document["backends"].items():
-        speeds = (found["images_per_second"].get(way) for way in WAYS)
-        efficiency = ", ".join(
-            f"{way} {value:.2f}" for way, value in found["efficiency"].items() if way != "one"
-        )
-        cells = ("-" if speed is None else f"{speed:.1f}" for speed in speeds)
-        result.add_row(backend, *cells, efficiency, f"{found['share_of_exchange']:.0%}")
+    speeds = (f"{way}, images/s" for way in WAYS)
+    result = Table("backend", "images", *speeds, "efficiency", "exchange")
+    for backend, by_images in document["backends"].items():
+        for images, found in by_images.items():
+            speed = found["images_per_second"]
+            efficiency = ", ".join(
+                f"{way} {value:.2f}" for way, value in found["efficiency"].items() if way != "one"
+            )
+            cells = (f"{speed[way]:.1f}" if way in speed else "-" for way in WAYS)
+            exchange = f"{found['share_of_exchange']:.0%}"
+            result.add_row(backend, images, *cells, efficiency, exchange)
     return result
 
 

@@ -1,6 +1,6 @@
 """One process of `distribution.py`: trains in one way, and prints its speed and peak memory.
 
-python benchmarks/distribution_worker.py WAY [CORE]
+python benchmarks/distribution_worker.py WAY IMAGES [CORE]
 """
 
 import json
@@ -10,9 +10,9 @@ import statistics
 import sys
 import time
 
-WAY = sys.argv[1]
-BATCH, SIZE, CLASSES = 16, 96, 10
-EPOCHS, STEPS = 4, 4  # of which the first epoch only compiles
+WAY, BATCH = sys.argv[1], int(sys.argv[2])
+SIZE, CLASSES = 96, 10
+EPOCHS, STEPS = 3, 4  # of which the first epoch only compiles
 
 
 def pin() -> None:
@@ -22,7 +22,7 @@ def pin() -> None:
         os.sched_setaffinity(0, {cores[rank() % len(cores)]})
     elif WAY == "alone":
         os.environ["OMP_NUM_THREADS"] = "1"
-        os.sched_setaffinity(0, {cores[int(sys.argv[2])]})
+        os.sched_setaffinity(0, {cores[int(sys.argv[3])]})
         leave_group()
     else:
         os.environ["OMP_NUM_THREADS"] = str(len(cores))

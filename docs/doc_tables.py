@@ -371,11 +371,14 @@ def distribution() -> str:
     """Returns what training on two devices of one machine costs."""
     ways = {"one": "one process", "processes": "two processes", "devices": "two devices"}
     rows = []
-    for backend, found in result("distribution")["backends"].items():
+    measured = result("distribution")["backends"]
+    for backend, images in ((name, images) for name in measured for images in measured[name]):
+        found = measured[backend][images]
         speed, memory = found["images_per_second"], found["peak_memory_mib"]
         rows.append(
             (
                 BACKENDS[backend],
+                images,
                 *(f"{speed[way]:.1f}" if way in speed else "-" for way in ways),
                 *(
                     f"{found['efficiency'][way]:.2f}" if way in speed else "-"
@@ -387,6 +390,7 @@ def distribution() -> str:
         )
     head = (
         "",
+        "images in a step",
         *(f"{words}, images/s" for words in ways.values()),
         "two processes, of one",
         "two devices, of one",

@@ -94,9 +94,10 @@ def train(
     init, recipe = recipe.init, with_absolute_paths(recipe)
     check_packages(recipe)
     run = RunDirectory(run_directory or Path("runs") / recipe.name)
+    runtime.choose_backend(recipe.runtime.backend)
     with (
+        started(recipe.distribution) as engine,  # first: JAX cannot join processes once it is used
         runtime.configured(recipe.runtime),
-        started(recipe.distribution) as engine,
         watched(engine),
     ):
         if not engine.is_main:

@@ -32,9 +32,14 @@ def run(devices: int, *arguments, script=COMMAND_LINE) -> tuple[list[int], str]:
         settings = ("distribution=data_parallel", f"distribution.devices={devices}")
         environment = {"OMP_NUM_THREADS": "1"}
         processes = [quick_python.start(*script, *arguments, *settings, environment=environment)]
+    printed = outputs(processes)
+    return [process.returncode for process in processes], printed[0]
+
+
+def outputs(processes: list[quick_python.QuickPython], timeout: int = 300) -> list[str]:
+    """Waits for processes to end, and returns what each printed."""
     try:
-        printed = [process.communicate(timeout=300)[0] for process in processes]
+        return [process.communicate(timeout=timeout)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
-    return [process.returncode for process in processes], printed[0]

@@ -122,7 +122,7 @@ def continued(engine, path):
 def on_devices(directory):
     four, two, one = make_engine(devices=4), make_engine(devices=2), Engine()
     results = {}
-    for name, engine in {"1": one, "4": four}.items():
+    for name, engine in {"1": one, "2": two, "4": four}.items():
         model, logs, variables = whole_run(engine)
         figures = evaluations(engine, model)
         results[name] = {"logs": logs, "state": variables, "evaluations": figures}

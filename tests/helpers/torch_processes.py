@@ -14,7 +14,6 @@ import copy
 import os
 import pickle
 import random
-import socket
 import sys
 import warnings
 from pathlib import Path
@@ -22,6 +21,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import torch
+from local_processes import environments
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -337,16 +337,11 @@ def run_in_this_process(folder: Path) -> None:
 
 def become_several(processes: int) -> None:
     """Goes on as several processes, with the variables of torchrun; fails if one of them does."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
     children = {}
-    for rank in range(processes):
+    for rank, variables in enumerate(environments("torch", processes)):
         child = os.fork()
         if child == 0:
-            numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes}
-            os.environ.update({name: str(number) for name, number in numbers.items()})
-            os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+            os.environ.update(variables)
             return
         children[child] = rank
     for _ in range(processes):

@@ -10,7 +10,7 @@ if keras.backend.backend() != "jax":
     pytest.skip("this engine is JAX's", allow_module_level=True)
 
 import jax_updates
-from jax_processes import free_address, outputs, start
+from on_devices import outputs, start
 from several_devices import QUICK_COMPILATION, run_tests_on
 
 from keras_convnext.distribution.engine import ONE_DEVICE
@@ -20,18 +20,10 @@ def test_devices_of_one_process():
     run_tests_on(4, Path(__file__).with_name("four_devices.py"))
 
 
-def test_training_in_two_processes_is_as_in_one(tmp_path):
-    address, result = free_address(), tmp_path / "two.npz"
-    processes = [
-        start(
-            *("jax_updates.py", "data_parallel", 2, result),
-            address=address,
-            processes=2,
-            process=process,
-            XLA_FLAGS=" ".join(QUICK_COMPILATION),
-        )
-        for process in range(2)
-    ]
+def test_training_in_two_processes_is_as_in_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", " ".join(QUICK_COMPILATION))
+    result = tmp_path / "two.npz"
+    processes = start(2, "data_parallel", 2, result, script=(jax_updates.__file__,))
     texts = outputs(processes)
     assert [process.returncode for process in processes] == [0, 0], "\n".join(texts)
     with np.load(result) as two:

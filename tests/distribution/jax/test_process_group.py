@@ -1,12 +1,16 @@
 """How processes find each other with JAX, and what they say if they do not."""
 
+from pathlib import Path
+
 import keras
 import pytest
 
 if keras.backend.backend() != "jax":
     pytest.skip("these processes are joined by JAX", allow_module_level=True)
 
-from jax_processes import free_address, outputs, start
+import quick_python
+from local_processes import environments
+from on_devices import outputs, start
 
 from keras_convnext.distribution.jax import process_group
 from keras_convnext.distribution.jax.process_group import Group, group_of_environment
@@ -15,6 +19,7 @@ from keras_convnext.errors import UserError
 ADDRESS = process_group.ADDRESSES
 COUNT = process_group.PROCESSES
 NUMBER = process_group.PROCESS
+JOIN = Path(__file__).parents[2] / "helpers" / "join_group.py"
 
 
 @pytest.fixture(autouse=True)
@@ -73,16 +78,11 @@ def test_a_wrong_environment_is_refused(variables, message, set_variables):
 
 
 def test_processes_wait_for_a_late_one_but_not_forever():
-    def join(address, process, timeout):
-        return start(
-            "join_group.py",
-            address=address,
-            processes=2,
-            process=process,
-            KERAS_CONVNEXT_START_TIMEOUT=str(timeout),
-        )
+    def join(group, process, timeout):
+        variables = group[process] | {"KERAS_CONVNEXT_START_TIMEOUT": str(timeout)}
+        return quick_python.start(JOIN, environment=variables)
 
-    nobody, alone, together = free_address(), free_address(), free_address()
+    nobody, alone, together = (environments("jax", 2) for _ in range(3))
     processes = [
         join(nobody, 1, 2),
         join(alone, 0, 2),
@@ -90,6 +90,17 @@ def test_processes_wait_for_a_late_one_but_not_forever():
     ]
     no_answer, incomplete, *complete = outputs(processes)
     assert [process.returncode for process in processes] == [2, 2, 0, 0]
-    assert f"waited 2 seconds, but nothing answers at {nobody}" in no_answer
-    assert f"waited 2 seconds, but not all processes came to {alone}" in incomplete
+    assert f"waited 2 seconds, but nothing answers at {nobody[0][ADDRESS]}" in no_answer
+    assert f"waited 2 seconds, but not all processes came to {alone[0][ADDRESS]}" in incomplete
     assert all("2" in text.splitlines() for text in complete)
+
+
+def test_a_deterministic_run_is_joined_before_jax_is_used(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from keras_convnext import load_recipe, train\n"
+        "settings = ['runtime.deterministic=true', 'data.batch_size=63']\n"
+        f"train(load_recipe('quickstart/digits', settings), {str(tmp_path / 'run')!r})\n"
+    )
+    for output in outputs(start(2, script=(script,))):
+        assert "63 images cannot be divided equally among 2 devices" in " ".join(output.split())

@@ -1,13 +1,13 @@
 """Runs on several devices and in several processes are the run on one device."""
 
 import json
-import socket
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import quick_python
+from local_processes import environments
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="engines of TensorFlow"
@@ -28,11 +28,6 @@ def result(process):
     return json.loads(output.splitlines()[-1])
 
 
-def free_ports(count):
-    with socket.create_server(("", 0)) as first, socket.create_server(("", 0)) as second:
-        return [x.getsockname()[1] for x in (first, second)][:count]
-
-
 @pytest.fixture(scope="module")
 def devices(tmp_path_factory):
     return result(start(tmp_path_factory.mktemp("devices")))
@@ -40,13 +35,10 @@ def devices(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory):
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
-    started = []
-    for rank in range(2):
-        task = {"type": "worker", "index": rank}
-        config = json.dumps({"cluster": {"worker": addresses}, "task": task})
-        directory = tmp_path_factory.mktemp(f"process{rank}")
-        started.append(start(directory, TF_CONFIG=config))
+    started = [
+        start(tmp_path_factory.mktemp("process"), **variables)
+        for variables in environments("tensorflow", 2)
+    ]
     try:
         return [result(process) for process in started]
     finally:
@@ -54,14 +46,16 @@ def processes(tmp_path_factory):
             process.kill()
 
 
-def test_devices_train_as_one_does(devices):
+@pytest.mark.parametrize("count", ["2", "4"])
+def test_devices_train_as_one_does(devices, count):
     for part in ("logs", "state"):
-        np.testing.assert_allclose(devices["4"][part], devices["1"][part], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(devices[count][part], devices["1"][part], rtol=0, atol=1e-5)
 
 
-def test_every_image_is_evaluated_once(devices):
+@pytest.mark.parametrize("count", ["2", "4"])
+def test_every_image_is_evaluated_once(devices, count):
     np.testing.assert_allclose(
-        devices["4"]["evaluations"], devices["1"]["evaluations"], rtol=0, atol=2e-6
+        devices[count]["evaluations"], devices["1"]["evaluations"], rtol=0, atol=2e-6
     )
 
 

@@ -6,7 +6,6 @@ import pickle
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -80,7 +79,7 @@ def started(folder, processes):
     arguments = [*TORCHRUN, *script] if processes == 2 else [*script, str(processes)]
     with subprocess.Popen(
         [sys.executable, *arguments],
-        env={**os.environ, "PYTHONPATH": python_path()},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -89,11 +88,6 @@ def started(folder, processes):
             yield children
         finally:
             children.terminate()
-
-
-def python_path():
-    package = Path(torch_processes.__file__).parents[2]
-    return os.pathsep.join([str(package), os.environ.get("PYTHONPATH", "")])
 
 
 def assert_close(found, expected, tolerance):

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ if keras.backend.backend() != "torch":
     pytest.skip("this is PyTorch's distribution", allow_module_level=True)
 
 import torch.distributed as dist
+from local_processes import environments
 
 from keras_convnext.distribution import start_timeout
 from keras_convnext.distribution.engine import Engine
@@ -23,27 +23,12 @@ from keras_convnext.distribution.torch.engine import make_engine
 from keras_convnext.errors import UserError
 
 
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-def variables(rank, count, port, **others):
-    """Returns what torchrun would set."""
-    numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
-    return {name: str(value) for name, value in numbers.items()} | {
-        "MASTER_ADDR": "127.0.0.1",
-        **others,
-    }
-
-
 @pytest.fixture
 def launched(monkeypatch):
     """Sets the variables of torchrun, for the process of a rank."""
 
     def launch(rank=0, count=1, **others):
-        for name, value in variables(rank, count, free_port(), **others).items():
+        for name, value in (environments("torch", count)[rank] | others).items():
             monkeypatch.setenv(name, value)
 
     yield launch
@@ -113,16 +98,15 @@ dist.all_reduce(number)
 
 
 def test_the_others_end_when_a_process_is_killed():
-    port = free_port()
     children = [
         subprocess.Popen(
             [sys.executable, "-c", KILLED],
-            env={**os.environ, **variables(rank, 2, port), "PYTHONPATH": os.pathsep.join(sys.path)},
+            env={**os.environ, **variables, "PYTHONPATH": os.pathsep.join(sys.path)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for rank in range(2)
+        for variables in environments("torch", 2)
     ]
     try:
         _, killed = (child.communicate(timeout=120) for child in children)
