@@ -69,7 +69,7 @@ def default_backend() -> str:
 
 
 def start_quietly(backend: str | None = None, deterministic: bool = False) -> None:
-    """Imports Keras with a backend, and TensorFlow for tf.data, without their start-up messages.
+    """Imports Keras with a backend, and TensorFlow if installed, without their start-up messages.
 
     For the command line. TensorFlow has no setting that silences the messages of its import, so the
     error stream is captured and printed only if an import fails.
@@ -81,7 +81,7 @@ def start_quietly(backend: str | None = None, deterministic: bool = False) -> No
 
     Raises:
         UserError: If the backend cannot be used; see `choose_backend`.
-        MissingPackage: If TensorFlow or Keras's configured backend is not installed.
+        MissingPackage: If Keras's configured backend is not installed.
     """
     choose_backend(backend)
     if deterministic:
@@ -91,7 +91,8 @@ def start_quietly(backend: str | None = None, deterministic: bool = False) -> No
         with _captured_stderr():
             importlib.import_module("keras")  # first: torch must be imported before TensorFlow
             # Searching for GPUs prints messages too; otherwise on the first use.
-            importlib.import_module("tensorflow").config.list_physical_devices()
+            if has_tensorflow():
+                importlib.import_module("tensorflow").config.list_physical_devices()
     except ModuleNotFoundError as error:
         raise MissingPackage(f"{error.name!r}, which is needed here,", "train") from error
 
@@ -113,6 +114,11 @@ def _captured_stderr():
         finally:
             os.dup2(terminal, 2)
             os.close(terminal)
+
+
+def has_tensorflow() -> bool:
+    """Returns whether TensorFlow is installed; training needs it on every backend."""
+    return importlib.util.find_spec("tensorflow") is not None
 
 
 def check_installed(packages: Mapping[str, str], extra: str) -> None:

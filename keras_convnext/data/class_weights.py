@@ -1,7 +1,10 @@
 """Weights of images by class, so that every class contributes equally to the loss."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
-import tensorflow as tf
 from rich.progress import track
 
 from keras_convnext.console import console
@@ -9,6 +12,9 @@ from keras_convnext.data.sources.folder import FolderSplit
 from keras_convnext.data.sources.load import Split
 from keras_convnext.errors import DataError
 from keras_convnext.text import shortened
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 LABELS_AT_ONCE = 4096
 
@@ -47,6 +53,8 @@ def count_labels(split: Split) -> np.ndarray:
         counts = np.zeros(classes, "int64")
         np.add.at(counts, split.labels, sizes)
         return counts
+    import tensorflow as tf
+
     labels = tf.data.Dataset.range(split.size)
     # TensorFlow prunes the decoding of the image from the graph.
     labels = labels.map(lambda index: split.example(index)[1], tf.data.AUTOTUNE)
@@ -82,6 +90,8 @@ def with_image_weights(
     Returns:
         A dataset of images, targets, and weights `float32` of shape `(batch,)`.
     """
+
+    import tensorflow as tf
 
     def weigh(images, targets):
         weights = tf.linalg.matvec(targets, class_weights)

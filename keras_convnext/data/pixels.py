@@ -1,29 +1,28 @@
 """Reads the pixels of an image file, encoded bytes, a Pillow image or an array."""
 
 import os
-import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, TypeAlias, Union, cast
+from io import BytesIO
+from typing import TypeAlias, cast
 
 import numpy as np
-import tensorflow as tf
+from PIL import Image as pillow
+from PIL import ImageOps
+from PIL.ExifTags import Base
 
-from keras_convnext.data.transforms.decode import FORMATS, decode_rgb
 from keras_convnext.errors import DataError, UserError
 
-if TYPE_CHECKING:
-    from PIL import Image as pillow
-
-Image: TypeAlias = Union[str, os.PathLike[str], bytes, np.ndarray, "pillow.Image"]
+Image: TypeAlias = str | os.PathLike[str] | bytes | np.ndarray | pillow.Image
 
 # Channels that an image file can be converted to; arrays may have any number.
 CHANNELS_OF_FILES = (1, 3)
+# The same as TensorFlow reads, in Pillow's spelling.
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
+FORMATS_IN_WORDS = "JPEG, PNG, BMP, WebP and GIF"
 _ENCODED = (bytes, bytearray, memoryview)
-# Pillow's ITU-R 601-2 luma: the weights of red, green and blue in 65536ths.
-_LUMA = (19595, 38470, 7471)
 
 
-def pixels_of(image: Image, channels: int, apply_orientation: bool = True) -> tf.Tensor:
+def pixels_of(image: Image, channels: int, apply_orientation: bool = True) -> np.ndarray:
     """Returns the pixels of one image.
 
     Args:
@@ -52,7 +51,7 @@ def pixels_of(image: Image, channels: int, apply_orientation: bool = True) -> tf
     check_files_have(channels)
     if _is_pillow(image):
         return _of_pillow(image, channels, apply_orientation)
-    return in_channels(_decoded(image, apply_orientation), channels)
+    return _of_file(image, channels, apply_orientation)
 
 
 def each_image(images: Image | Iterable[Image]) -> Iterable[Image]:
@@ -86,10 +85,7 @@ def _is_array(image) -> bool:
 
 
 def _is_pillow(image) -> bool:
-    module = sys.modules.get(
-        "PIL.Image"
-    )  # None if Pillow is not imported: then the image cannot be one
-    return module is not None and isinstance(image, module.Image)
+    return isinstance(image, pillow.Image)
 
 
 def check_files_have(channels: int) -> None:
@@ -101,33 +97,23 @@ def check_files_have(channels: int) -> None:
         )
 
 
-def in_channels(image: tf.Tensor, channels: int) -> tf.Tensor:
-    """Converts RGB to grey if `channels` is 1, as Pillow's `convert("L")` does.
-
-    Args:
-        image: `uint8` tensor of shape `(height, width, 3)`.
-        channels: 3 or 1.
-
-    Returns:
-        `uint8` tensor of shape `(height, width, channels)`.
-    """
-    if channels == 3:
-        return image
-    weighted = tf.cast(image, tf.int32) * tf.constant(_LUMA)
-    luma = (tf.reduce_sum(weighted, axis=-1, keepdims=True) + 2**15) // 2**16
-    return tf.cast(luma, tf.uint8)
-
-
-def _decoded(image, apply_orientation) -> tf.Tensor:
+def _of_file(image, channels, apply_orientation) -> np.ndarray:
     if isinstance(image, _ENCODED):
         name, encoded = "The encoded image", bytes(image)
     else:
         name = os.fsdecode(image)
         encoded = _read(name)
     try:
-        return decode_rgb(tf.constant(encoded), apply_orientation)
-    except tf.errors.OpError:
-        raise DataError(f"{name} cannot be read as an image. Images may be {FORMATS}.") from None
+        opened = pillow.open(BytesIO(encoded), formats=FORMATS)
+        return _of_pillow(opened, channels, apply_orientation)
+    except MemoryError:
+        raise
+    except pillow.DecompressionBombError as error:
+        raise DataError(f"{name} cannot be read as an image: {error}") from None
+    except Exception:  # Pillow raises errors of any kind for a damaged file
+        raise DataError(
+            f"{name} cannot be read as an image. Images may be {FORMATS_IN_WORDS}."
+        ) from None
 
 
 def _read(path: str) -> bytes:
@@ -141,7 +127,7 @@ def _read(path: str) -> bytes:
         raise DataError(f"{path} cannot be read as an image: {reason}.") from None
 
 
-def _of_pillow(image, channels, apply_orientation) -> tf.Tensor:
+def _of_pillow(image, channels, apply_orientation) -> np.ndarray:
     if apply_orientation:
         image = _turned(image)
     if image.mode in ("I", "F"):  # Pillow's own conversion would clip values above 255
@@ -149,7 +135,9 @@ def _of_pillow(image, channels, apply_orientation) -> tf.Tensor:
     try:
         if image.mode.startswith("I;16"):
             return _of_array((np.asarray(image) >> 8).astype("uint8"), channels)
-        return _of_array(np.asarray(image.convert("RGB")), channels)
+        # Without the transparency that Pillow warns of.
+        through = image.convert("RGBA") if image.mode == "P" else image
+        return _of_array(np.asarray(through.convert("RGB")), channels)
     except OSError as error:  # Pillow reads a file when its pixels are first needed
         raise DataError(f"An image of Pillow's cannot be read: {error}.") from error
     except ValueError as error:
@@ -159,15 +147,14 @@ def _of_pillow(image, channels, apply_orientation) -> tf.Tensor:
 
 
 def _turned(image):
-    from PIL import ImageOps  # installed, since the image is one of Pillow's
-
     try:
-        return ImageOps.exif_transpose(image)
-    except (OSError, ValueError, SyntaxError):  # a damaged tag is ignored
+        is_turned = image.getexif().get(Base.Orientation, 1) != 1
+        return ImageOps.exif_transpose(image) if is_turned else image
+    except Exception:  # a damaged tag, for which Pillow raises errors of any kind, is ignored
         return image
 
 
-def _of_array(array: np.ndarray, channels: int) -> tf.Tensor:
+def _of_array(array: np.ndarray, channels: int) -> np.ndarray:
     if array.ndim == 2:
         array = array[..., np.newaxis]
     any_colour = channels in CHANNELS_OF_FILES
@@ -179,9 +166,13 @@ def _of_array(array: np.ndarray, channels: int) -> tf.Tensor:
             f"shape {tuple(array.shape)}."
         )
     if not any_colour:
-        return tf.constant(_finite(array))
-    rgb = np.broadcast_to(_eight_bits(array)[..., :3], (*array.shape[:2], 3))
-    return in_channels(tf.constant(rgb), channels)
+        return _finite(array)
+    pixels = _eight_bits(array)[..., :3]
+    if pixels.shape[-1] == channels:
+        return pixels
+    if channels == 1:
+        return np.asarray(pillow.fromarray(pixels).convert("L"))[..., np.newaxis]
+    return np.repeat(pixels, channels, axis=-1)
 
 
 def _finite(array) -> np.ndarray:

@@ -1,17 +1,20 @@
-"""Prepares images for a classifier with the results that Pillow would give."""
+"""Prepares images for a classifier with Pillow, as the official code does."""
 
 import dataclasses
 import operator
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
 
 from keras_convnext.catalog.checkpoints import get_checkpoint
 from keras_convnext.catalog.preprocessing import INTERPOLATIONS, OFFICIAL
+from keras_convnext.data.pillow_resize import evaluation_pixels
 from keras_convnext.data.pixels import CHANNELS_OF_FILES, Image, pixels_of
-from keras_convnext.data.transforms.resize_crop import evaluation_image
 from keras_convnext.errors import UserError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,9 +103,9 @@ class Preprocessor:
         """Prepares one image.
 
         Args:
-            image: An image file, its bytes, an image of Pillow's (which need not be installed), or
-                an array: `(height, width, 3)`, grey as `(height, width)` or `(height, width, 1)`,
-                or RGBA, whose transparency is dropped. Values from 0 to 255, as `uint8`, or as
+            image: An image file, its bytes, an image of Pillow's, or an array: `(height, width,
+                3)`, grey as `(height, width)` or `(height, width, 1)`, or RGBA, whose transparency
+                is dropped. Values from 0 to 255, as `uint8`, or as
                 floats or 32-bit integers, which are rounded; values from 0 to 1 are refused.
 
         Returns:
@@ -112,10 +115,17 @@ class Preprocessor:
             DataError: If a file is missing or is no image.
             UserError: If it is none of these, or an array of other values.
         """
-        return self.resized(pixels_of(image, self.channels, self.apply_orientation)).numpy()
+        pixels = evaluation_pixels(
+            pixels_of(image, self.channels, self.apply_orientation),
+            sides(self.image_size),
+            self.crop_fraction,
+            self.interpolation,
+            self.warp_from,
+        )
+        return pixels.astype("float32")
 
-    def resized(self, pixels: tf.Tensor) -> tf.Tensor:
-        """Resizes and crops decoded pixels; TensorFlow can trace it.
+    def resized(self, pixels: "tf.Tensor") -> "tf.Tensor":
+        """Resizes and crops decoded pixels inside a TensorFlow graph; values differ by at most 1.
 
         Args:
             pixels: `uint8` tensor of shape `(height, width, channels)`, or `float32` for other
@@ -124,6 +134,8 @@ class Preprocessor:
         Returns:
             `float32` tensor of the shape `image_shape`.
         """
+        from keras_convnext.data.transforms.resize_crop import evaluation_image
+
         return evaluation_image(
             pixels,
             self.image_size,

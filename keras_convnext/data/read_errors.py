@@ -1,22 +1,21 @@
 """Turns a failure of a pipeline into an error that names the unreadable image."""
 
 import contextlib
+import sys
 from collections.abc import Iterator
-
-import tensorflow as tf
 
 from keras_convnext.data.sources.load import Split
 from keras_convnext.errors import DataError
 
 # The errors of reading and decoding. Others, such as a lack of memory, have no image as cause.
 KINDS = (
-    tf.errors.InvalidArgumentError,
-    tf.errors.NotFoundError,
-    tf.errors.PermissionDeniedError,
-    tf.errors.FailedPreconditionError,
-    tf.errors.DataLossError,
-    tf.errors.UnavailableError,
-    tf.errors.UnknownError,
+    "InvalidArgumentError",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "FailedPreconditionError",
+    "DataLossError",
+    "UnavailableError",
+    "UnknownError",
 )
 
 
@@ -35,7 +34,9 @@ def as_data_error(*splits: Split | None, advice: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except KINDS as error:
+    except Exception as error:
+        if not _is_read_error(error):
+            raise
         for split in splits:
             fault = split and split.unreadable()
             if fault:
@@ -44,3 +45,10 @@ def as_data_error(*splits: Split | None, advice: str = "") -> Iterator[None]:
                     f"(data.check_images=false). Put a whole image in its place.{advice}"
                 ) from error
         raise
+
+
+def _is_read_error(error: Exception) -> bool:
+    tensorflow = sys.modules.get("tensorflow")  # otherwise the error is none of its
+    return tensorflow is not None and isinstance(
+        error, tuple(getattr(tensorflow.errors, kind) for kind in KINDS)
+    )

@@ -8,10 +8,10 @@ from typing import Any
 import tensorflow as tf
 
 from keras_convnext.catalog.preprocessing import Preprocessing
-from keras_convnext.data.pixels import in_channels
 from keras_convnext.data.preprocessor import Preprocessor
 from keras_convnext.data.sources.load import Split
 from keras_convnext.data.transforms import keras_cv_augment
+from keras_convnext.data.transforms.grey import in_channels
 from keras_convnext.data.transforms.mixup_cutmix import mix, smooth
 from keras_convnext.data.transforms.rand_augment import rand_augment
 from keras_convnext.data.transforms.random_erasing import random_erasing

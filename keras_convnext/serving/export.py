@@ -182,4 +182,4 @@ def _calibration_images(split: Split, preprocessor: Preprocessor) -> np.ndarray:
     count = min(CALIBRATION_IMAGES, split.size)
     indices = np.linspace(0, split.size - 1, count).astype("int64")
     with as_data_error(split):
-        return np.stack([preprocessor(split.example(index)[0].numpy()) for index in indices])
+        return np.stack([preprocessor(split.pixels(index)) for index in indices])

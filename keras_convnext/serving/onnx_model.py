@@ -58,14 +58,14 @@ def write_onnx(
 def _write(model: ServingModel, path: Path, calibration: np.ndarray | None = None) -> None:
     import onnx
 
-    network = _exported(model)
+    network = exported(model)
     if calibration is not None:
         network = quantize(network, INPUT, calibration)
     onnx.helper.set_model_props(network, model.metadata)
     onnx.save(network, path)
 
 
-def _exported(model: ServingModel):
+def exported(model: ServingModel):
     """Returns the model's `onnx.ModelProto`."""
     import torch
 

@@ -1,7 +1,7 @@
 """Writes models for OpenVINO, which needs neither Keras nor this package.
 
 OpenVINO converts TensorFlow graphs. Under other backends a process that runs TensorFlow writes the
-files.
+files. Where TensorFlow is not installed, PyTorch writes ONNX in memory, which OpenVINO reads.
 """
 
 import dataclasses
@@ -9,16 +9,19 @@ import errno
 from importlib.util import find_spec
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from keras_convnext.errors import MissingPackage
 from keras_convnext.files import atomic_writes, check_absent, undo_interrupted
+from keras_convnext.runtime import has_tensorflow
+from keras_convnext.serving import onnx_model
 from keras_convnext.serving.inference_graph import INPUT, inference_graph
 from keras_convnext.serving.quantization import check_quantizable, quantize
 from keras_convnext.serving.run_with_backend import run_with_backend
 from keras_convnext.tasks.base import Servable, ServingModel
 
-PACKAGES = ("tensorflow", "openvino")
+PACKAGES = ("openvino",)
 
 
 def write_openvino(
@@ -45,7 +48,8 @@ def write_openvino(
         RunError: If either file is there already.
         WriteError: If they cannot be written, as on a full disk; neither is left then.
         UserError: If OpenVINO cannot convert the network.
-        MissingPackage: If OpenVINO, TensorFlow or, for integers, NNCF is not installed.
+        MissingPackage: If OpenVINO or, for integers, NNCF is not installed, or neither TensorFlow
+            nor PyTorch with onnx and onnxscript.
     """
     path = Path(path)
     weights = path.with_suffix(".bin")
@@ -53,12 +57,24 @@ def write_openvino(
     for file in (path, weights):
         check_absent(file)
     if not all(map(find_spec, PACKAGES)):
-        raise MissingPackage("OpenVINO, with TensorFlow whose graphs it reads,", "openvino")
+        raise MissingPackage("OpenVINO", "openvino")
+    backend = _graph_backend()
     if calibration is not None:
         check_quantizable()
     with atomic_writes(weights, path) as (_, written):  # an .xml is never without its .bin
         model = predictor.serving_model()
-        run_with_backend("tensorflow", _write, model, written, calibration=calibration)
+        run_with_backend(backend, _write, model, written, calibration=calibration)
+
+
+def _graph_backend() -> str:
+    """Returns the backend whose graphs OpenVINO reads."""
+    if has_tensorflow():
+        return "tensorflow"
+    if not all(map(find_spec, onnx_model.PACKAGES)):
+        raise MissingPackage(
+            "TensorFlow, or PyTorch with onnx, whose graphs OpenVINO reads,", "onnx"
+        )
+    return "torch"
 
 
 def _write(model: ServingModel, path: Path, calibration: np.ndarray | None = None) -> None:
@@ -79,6 +95,14 @@ def _write(model: ServingModel, path: Path, calibration: np.ndarray | None = Non
 
 def _converted(model: ServingModel):
     """Returns the model as an `openvino.Model`."""
+    if keras.backend.backend() == "tensorflow":
+        return _from_tensorflow(model)
+    import openvino
+
+    return openvino.Core().read_model(onnx_model.exported(model).SerializeToString())
+
+
+def _from_tensorflow(model: ServingModel):
     import openvino
     import tensorflow as tf
 

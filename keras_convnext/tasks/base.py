@@ -3,26 +3,30 @@
 docs/internals/tasks.md says who calls which method, and how further tasks fit.
 """
 
+from __future__ import annotations
+
 import abc
 import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import keras
-import tensorflow as tf
 
-from keras_convnext.data.pipeline import evaluation_dataset, training_dataset
 from keras_convnext.data.preprocessor import Preprocessor
 from keras_convnext.data.sources.load import Split, load_split, load_splits
-from keras_convnext.data.targets import Targets
 from keras_convnext.evaluation.report import learning_curves, write_figures
 from keras_convnext.recipe import Data, Recipe
 from keras_convnext.runs.directory import RunDirectory
 from keras_convnext.runs.metrics import Monitor
 from keras_convnext.runs.plan import Plan
 from keras_convnext.training.optimizer import make_optimizer
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from keras_convnext.data.targets import Targets
 
 VALIDATION_IMAGES = 64  # of a validation batch, on each device
 
@@ -77,13 +81,20 @@ class Summarized(Protocol):
 class Task(abc.ABC):
     """One kind of training.
 
+    TensorFlow, whose `tf.data` feeds every backend, is imported when the first batch is asked for.
+
     Attributes:
-        targets: How the pipeline reads, batches and mixes targets.
         monitor: The metric whose best epoch is kept as `best.keras`.
     """
 
-    targets: Targets = Targets()
     monitor: Monitor = Monitor("loss", "min")
+
+    @property
+    def targets(self) -> Targets:
+        """How the pipeline reads, batches and mixes targets."""
+        from keras_convnext.data.targets import Targets
+
+        return Targets()
 
     def check(self, recipe: Recipe) -> None:  # noqa: B027 (a task may support every recipe)
         """Raises a `RecipeError` if the recipe asks for something that the task does not have."""
@@ -134,6 +145,8 @@ class Task(abc.ABC):
             shard_index: The part of every step to return, from 0. Defaults to 0.
             num_shards: The number of parts of every step. Defaults to 1.
         """
+        from keras_convnext.data.pipeline import training_dataset
+
         return training_dataset(
             split,
             recipe.data,
@@ -160,6 +173,8 @@ class Task(abc.ABC):
             shard_index: The part of every batch to return, from 0. Defaults to 0.
             num_shards: The number of parts of every batch. Defaults to 1.
         """
+        from keras_convnext.data.pipeline import evaluation_dataset
+
         return evaluation_dataset(
             split,
             recipe.data.image_size,

@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["keras_convnext.cli", "keras_convnext.workflows"])
+CONTEXT.set_forkserver_preload(["keras_convnext.workflows", "keras_convnext.data.pipeline"])
 OUTPUTS = tempfile.TemporaryDirectory()
 NUMBERS = itertools.count()
 

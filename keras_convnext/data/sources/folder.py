@@ -1,24 +1,31 @@
 """Splits of images in folders, one folder per class."""
 
+from __future__ import annotations
+
 import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
 
+from keras_convnext.data.pixels import pixels_of
 from keras_convnext.data.sources.folder_index import FolderIndex, current_index
 from keras_convnext.data.sources.folder_layout import check_level, contents_of_single_class
 from keras_convnext.data.sources.image_check import check_faults, fault_of_file, find_faults
 from keras_convnext.data.sources.index_cache import index_directory
 from keras_convnext.data.sources.recent_images import RecentImages
-from keras_convnext.data.transforms.decode import Box, decode_rgb_part
 from keras_convnext.errors import DataError
 from keras_convnext.files import expanded
 from keras_convnext.recipe import Data
 from keras_convnext.text import printable, shortened
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from keras_convnext.data.transforms.orientation import Box
 
 
 @dataclass(frozen=True)
@@ -48,12 +55,22 @@ class FolderSplit:
         return self.index.size - len(self.left_out)
 
     def example(self, index: tf.Tensor, box: Box | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+        import tensorflow as tf
+
+        from keras_convnext.data.transforms.decode import decode_rgb_part
+
         path, label = tf.numpy_function(
             self._request, [index], [tf.string, tf.int32], stateful=False
         )
         encoded = tf.io.read_file(tf.ensure_shape(path, ()))
         image = decode_rgb_part(encoded, box, self.apply_orientation)
         return image, tf.ensure_shape(label, ())
+
+    def pixels(self, index: int) -> np.ndarray:
+        return pixels_of(self.name_of(index), 3, self.apply_orientation)
+
+    def label(self, index: int) -> int:
+        return int(self._path_and_label(index)[1])
 
     def unreadable(self) -> str | None:
         return self.recent.first_fault(self._fault_of)
@@ -138,7 +155,7 @@ def image_folder(
         labels = labels_among(
             path, index.class_names, names, contents_of_single_class(folder, index.class_names)
         )
-        faults = find_faults(index, folder, directory / "checks.jsonl") if check_images else {}
+        faults = find_faults(index, folder, directory) if check_images else {}
     left_out = check_faults(index, faults, folder, on_bad_image)
     return FolderSplit(folder, index, names, labels, left_out, apply_orientation)
 

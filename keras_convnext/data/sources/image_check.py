@@ -1,7 +1,8 @@
 """Decodes every file of an indexed folder once, so that a bad file does not stop a run later.
 
-The results are logged beside the index, one line per class. An interrupted check resumes where it
-stopped, and after a change only the classes that changed are checked again.
+TensorFlow decodes them, as in training, or Pillow where TensorFlow is not installed; each has a log
+of its own. The results are logged beside the index, one line per class. An interrupted check
+resumes where it stopped, and after a change only the classes that changed are checked again.
 """
 
 import json
@@ -11,16 +12,17 @@ import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from rich.progress import Progress
 
 from keras_convnext.console import console
+from keras_convnext.data.pixels import FORMATS_IN_WORDS, pixels_of
 from keras_convnext.data.sources.folder_index import CHANGED, FolderIndex
 from keras_convnext.data.sources.index_cache import disk_errors
-from keras_convnext.data.transforms.decode import FORMATS, decode_rgb
 from keras_convnext.errors import DataError
+from keras_convnext.runtime import has_tensorflow
 from keras_convnext.text import counted, printable, shortened
 
 logger = logging.getLogger(__name__)
@@ -31,13 +33,13 @@ CHUNK_SIZE = 1024  # files per update of the progress bar
 TENSORFLOWS_CONTEXT = re.compile(r"^\{\{.*?\}\}\s*|\s*\[Op:.*", re.DOTALL)
 
 
-def find_faults(index: FolderIndex, folder: Path, log: Path) -> dict[int, str]:
+def find_faults(index: FolderIndex, folder: Path, directory: Path) -> dict[int, str]:
     """Decodes the files that were not decoded before, and those that were bad the last time.
 
     Args:
         index: The folder's index.
         folder: The folder of class folders.
-        log: The log of earlier results.
+        directory: The directory of the logs of earlier results.
 
     Returns:
         What is wrong with the files that are not images, by their numbers.
@@ -45,12 +47,13 @@ def find_faults(index: FolderIndex, folder: Path, log: Path) -> dict[int, str]:
     Raises:
         DataError: If the log cannot be written.
     """
+    log = directory / ("checks.jsonl" if has_tensorflow() else "checks_by_pillow.jsonl")
     known = _read(log)
     unchecked = [_unchecked(index, place, known) for place in range(len(index.class_names))]
     faults: dict[int, str] = {}
     with (
         ThreadPoolExecutor(CHECKING_THREADS) as pool,
-        disk_errors(log.parent),
+        disk_errors(directory),
         log.open("a") as file,
         Progress(console=console, transient=True) as progress,
     ):
@@ -88,6 +91,14 @@ def _faults_of(numbers, index, folder, pool) -> dict[int, str]:
 
 def fault_of_file(path: bytes) -> str | None:
     """Returns why a file cannot be read as an image, or `None` if it can."""
+    return _fault_by_tensorflow(path) if has_tensorflow() else _fault_by_pillow(path)
+
+
+def _fault_by_tensorflow(path: bytes) -> str | None:
+    import tensorflow as tf
+
+    from keras_convnext.data.transforms.decode import decode_rgb
+
     try:
         decode_rgb(tf.io.read_file(path), apply_orientation=False)
     except tf.errors.OpError as error:
@@ -95,7 +106,15 @@ def fault_of_file(path: bytes) -> str | None:
     return None
 
 
-def message_of(error: tf.errors.OpError) -> str:
+def _fault_by_pillow(path: bytes) -> str | None:
+    try:
+        pixels_of(os.fsdecode(path), 3, apply_orientation=False)
+    except DataError as error:
+        return str(error).removesuffix(".")
+    return None
+
+
+def message_of(error: Any) -> str:
     """Returns TensorFlow's message in one line, without the context that it adds."""
     return TENSORFLOWS_CONTEXT.sub("", error.message).splitlines()[0].rstrip(". ")
 
@@ -144,7 +163,7 @@ def check_faults(
             f"{counted(len(bad), 'file')} of {index.size} cannot be read as images. The first is "
             f"{paths[0]}: {faults[bad[0]]}. Remove them, or leave them out: pass "
             f"data.on_bad_image=skip in training, --on-bad-image skip to other commands, "
-            f"on_bad_image='skip' to functions. Images may be {FORMATS}."
+            f"on_bad_image='skip' to functions. Images may be {FORMATS_IN_WORDS}."
         )
     if len(bad):
         logger.warning(

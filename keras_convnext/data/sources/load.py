@@ -5,7 +5,6 @@ from pathlib import Path
 from keras_convnext.data.sources.digits import digits
 from keras_convnext.data.sources.folder import image_folder, image_folders
 from keras_convnext.data.sources.split import Split
-from keras_convnext.data.sources.tfds import tfds_split, tfds_splits
 from keras_convnext.errors import UserError
 from keras_convnext.recipe import Data
 
@@ -19,6 +18,8 @@ def load_splits(data: Data) -> tuple[Split, Split | None]:
         DataError: If the data cannot be used.
     """
     if data.dataset is not None:
+        from keras_convnext.data.sources.tfds import tfds_splits
+
         return tfds_splits(data.dataset, data)
     if data.path is not None:
         return image_folders(data.path, data)
@@ -51,6 +52,8 @@ def load_split(
         UserError: If the data cannot be used.
     """
     if str(data).startswith(TFDS):
+        from keras_convnext.data.sources.tfds import tfds_split
+
         name = str(data).removeprefix(TFDS)
         return tfds_split(name, split, None, class_names, apply_orientation)
     if split is not None:

@@ -1,12 +1,16 @@
 """A split: the labelled images of one part of a data set, such as those for training."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import tensorflow as tf
 
-from keras_convnext.data.transforms.decode import Box, part_of
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from keras_convnext.data.transforms.orientation import Box
 
 
 class Split(Protocol):
@@ -31,6 +35,16 @@ class Split(Protocol):
             The image or its part, `uint8` of shape `(height, width, 3)`; and the label, an `int32`
             scalar.
         """
+
+    def pixels(self, index: int) -> np.ndarray:
+        """Returns an image outside a graph: `uint8` of shape `(height, width, 3)`.
+
+        Raises:
+            DataError: If it cannot be read.
+        """
+
+    def label(self, index: int) -> int:
+        """Returns the label of an image outside a graph."""
 
     def name_of(self, index: int) -> str:
         """Returns the image's name in messages: its file, or its index."""
@@ -58,8 +72,18 @@ class ArraySplit:
         return len(self.labels)
 
     def example(self, index: tf.Tensor, box: Box | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+        import tensorflow as tf
+
+        from keras_convnext.data.transforms.decode import part_of
+
         image = tf.gather(self.images, index)
         return (image if box is None else part_of(image, box)), tf.gather(self.labels, index)
+
+    def pixels(self, index: int) -> np.ndarray:
+        return self.images[index]
+
+    def label(self, index: int) -> int:
+        return int(self.labels[index])
 
     def name_of(self, index: int) -> str:
         return f"image {index}"

@@ -57,6 +57,12 @@ class TfdsSplit:
         image = decode_rgb_part(encoded, box, self.apply_orientation)
         return image, tf.gather(self.labels, label)
 
+    def pixels(self, index: int) -> np.ndarray:
+        return self.example(index)[0].numpy()
+
+    def label(self, index: int) -> int:
+        return int(self.example(index)[1])
+
     def name_of(self, index: int) -> str:
         return f"image {index} of {self.name}"
 

@@ -12,8 +12,6 @@ from keras_convnext.data.transforms.orientation import (
     oriented,
 )
 
-FORMATS = "JPEG, PNG, BMP, WebP and GIF"
-
 
 def decode_rgb(encoded: tf.Tensor, apply_orientation: bool = True) -> tf.Tensor:
     """Decodes an image file as Pillow's `convert("RGB")` does.

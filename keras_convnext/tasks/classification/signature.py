@@ -1,8 +1,11 @@
 """The SavedModel's outputs for image files, beside the probabilities."""
 
-from typing import Any
+from __future__ import annotations
 
-import tensorflow as tf
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 TOP = 5
 
@@ -19,6 +22,8 @@ def add_top_classes(
     Returns:
         Also `labels` and `scores`, both `(batch, 5)`, or `(batch, classes)` of fewer classes.
     """
+    import tensorflow as tf
+
     names = tf.constant(metadata["class_names"])
     probabilities = outputs["probabilities"]
     scores, classes = tf.math.top_k(probabilities, min(TOP, len(metadata["class_names"])))

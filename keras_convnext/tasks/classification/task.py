@@ -8,14 +8,14 @@ from keras_convnext.data.class_weights import (
     describe_weights,
     with_image_weights,
 )
-from keras_convnext.data.pipeline import evaluation_dataset
+from keras_convnext.data.image_batches import ImageBatches
 from keras_convnext.data.preprocessor import Preprocessor
 from keras_convnext.data.sources.load import load_split
-from keras_convnext.data.targets import CLASS_TARGETS
 from keras_convnext.evaluation.classification import Evaluation, evaluate_classifier
 from keras_convnext.evaluation.report import write_report
 from keras_convnext.models import with_probabilities
 from keras_convnext.runs.metrics import Monitor
+from keras_convnext.runtime import has_tensorflow
 from keras_convnext.tasks.base import Task
 from keras_convnext.tasks.classification.predictor import Predictor
 from keras_convnext.tasks.model_file import load_model
@@ -25,8 +25,13 @@ from keras_convnext.training.model import build_model
 class Classification(Task):
     """One class an image; networks train on logits and one-hot targets."""
 
-    targets = CLASS_TARGETS
     monitor = Monitor("accuracy", "max")
+
+    @property
+    def targets(self):
+        from keras_convnext.data.targets import CLASS_TARGETS
+
+        return CLASS_TARGETS
 
     def training_batches(self, split, recipe, plan, initial_epoch, shard_index=0, num_shards=1):
         batches = super().training_batches(
@@ -68,8 +73,15 @@ class Classification(Task):
         return Predictor(with_probabilities(model), run.class_names(), preprocessor)
 
     def evaluate(self, predictor, split) -> Evaluation:
-        preprocessor = predictor.preprocessor
-        dataset = evaluation_dataset(
+        batches = self._evaluation_batches(split, predictor.preprocessor)
+        return evaluate_classifier(predictor.classifier, batches, split.class_names)
+
+    def _evaluation_batches(self, split, preprocessor):
+        if not has_tensorflow():
+            return ImageBatches(split, preprocessor)
+        from keras_convnext.data.pipeline import evaluation_dataset
+
+        return evaluation_dataset(
             split,
             preprocessor.image_size,
             preprocessor.crop_fraction,
@@ -78,11 +90,10 @@ class Classification(Task):
             warp_from=preprocessor.warp_from,
             targets=self.targets,
         )
-        return evaluate_classifier(predictor.classifier, dataset, split.class_names)
 
     def write_report(self, directory, metrics, evaluation, split):
         def image(index):
-            return split.example(index)[0].numpy()
+            return split.pixels(index)
 
         write_report(directory, metrics, evaluation, None if split is None else image)
 
