@@ -1,10 +1,12 @@
-"""Builds, calls, trains and saves a model in an environment that has no TensorFlow."""
+"""Builds, trains, saves and evaluates a model, and predicts files, where there is no TensorFlow."""
 
 import importlib.util
 import tempfile
+from pathlib import Path
 
 import keras
 import numpy as np
+from PIL import Image
 
 import keras_convnext
 
@@ -25,4 +27,14 @@ with tempfile.TemporaryDirectory() as folder:
 np.testing.assert_allclose(
     loaded.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-5
 )
-print(f"{keras.backend.backend()}: built, trained and loaded without TensorFlow")  # noqa: T201
+with tempfile.TemporaryDirectory() as folder:
+    for number, pixels in enumerate(images):
+        file = Path(folder, "images", str(number % 3), f"{number}.png")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.astype("uint8")).save(file)
+    model.save(f"{folder}/model.keras")
+    predictor = keras_convnext.Predictor.load(f"{folder}/model.keras")
+    (best,) = predictor.predict(file, top=1)
+    evaluation = keras_convnext.evaluate(f"{folder}/model.keras", f"{folder}/images")
+assert best[0].label in ("0", "1", "2") and len(evaluation.labels) == 4  # noqa: S101
+print(f"{keras.backend.backend()}: trained and predicted without it")  # noqa: T201

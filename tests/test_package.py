@@ -24,7 +24,7 @@ ROWS = [
     {"conversion", "data", "training"},
     {"benchmark", "evaluation"},
     {"tasks"},
-    {"serving"},
+    {"prediction", "serving"},
     {"workflows"},
     {"cli"},
     {"__main__"},

@@ -1,5 +1,6 @@
 """The commands `predict` and `export`."""
 
+import itertools
 from pathlib import Path
 from typing import Annotated
 
@@ -8,15 +9,20 @@ import typer
 from keras_convnext.cli.arguments import AsJson, BadImages, Checkpoint, Source
 from keras_convnext.cli.output import print_json, results
 from keras_convnext.cli.tables import predictions_table
+from keras_convnext.errors import UserError
 from keras_convnext.runtime import start_quietly
+
+SHOWN = 1000  # images in a table
 
 
 def predict(
     source: Source,
     images: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
-            metavar="IMAGE|FOLDER...", help="Image files, and folders to search recursively."
+            metavar="IMAGE|FOLDER|PATTERN|-...",
+            help="Image files, folders to search recursively, patterns such as 'photos/**/*.jpg', "
+            "and - for names on standard input.",
         ),
     ],
     top: Annotated[int, typer.Option(min=1, help="Number of classes to show per image.")] = 5,
@@ -24,21 +30,39 @@ def predict(
     on_bad_image: Annotated[
         str, typer.Option(help="What to do with files that are not images: 'error' or 'skip'.")
     ] = "error",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a .csv, .jsonl or .parquet file, for any number of images. After an "
+            "interruption the same command resumes."
+        ),
+    ] = None,
+    features: Annotated[
+        bool,
+        typer.Option(
+            "--features", help="Write the features (embeddings) of the images, not their classes."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print the most probable classes of images."""
+    """Print or write the most probable classes of images."""
+    if features and output is None and not as_json:
+        raise UserError("--features are too many numbers for a table: add --output FILE or --json.")
     start_quietly()
-    from keras_convnext.serving.image_files import predict_files
+    from keras_convnext.prediction.predict_files import predict_files
 
-    ranked = predict_files(source, images, top, checkpoint, on_bad_image)
-    if as_json:
-        rows = {
-            str(image): {prediction.label: prediction.probability for prediction in best}
-            for image, best in ranked
-        }
-        print_json(rows)
+    rows = predict_files(source, images, top, checkpoint, on_bad_image, features, output)
+    if output is not None:
+        count = sum(1 for _ in rows)
+        results.print(f"{output}: {count:,} images")
+    elif as_json:
+        print_json({row.image: row.values() for row in rows if row.error is None})
     else:
-        results.print(predictions_table(ranked))
+        shown = list(itertools.islice(rows, SHOWN))
+        hidden = sum(1 for _ in rows)
+        results.print(predictions_table(shown))
+        if hidden:
+            results.print(f"and {hidden:,} images more, which --output FILE would write.")
 
 
 def export(

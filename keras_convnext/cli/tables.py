@@ -1,6 +1,6 @@
 """The tables that commands print."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -10,7 +10,7 @@ from keras_convnext.catalog.checkpoints import Checkpoint
 from keras_convnext.recipe.shipped import RecipeHeader
 
 if TYPE_CHECKING:  # which imports a backend
-    from keras_convnext.tasks.classification.predictor import Prediction
+    from keras_convnext.prediction.rows import Row
 
 
 def figures_table(figures: dict[str, float]) -> Table:
@@ -30,12 +30,12 @@ def figures_table(figures: dict[str, float]) -> Table:
     return table
 
 
-def predictions_table(ranked: "Iterable[tuple[object, Sequence[Prediction]]]") -> Table:
-    """Returns the most probable classes of each image."""
+def predictions_table(rows: "Iterable[Row]") -> Table:
+    """Returns the most probable classes of each image that can be read."""
     table = Table("image", "class", "probability")
-    for image, best in ranked:
-        for place, prediction in enumerate(best):
-            name = "" if place else str(image)
+    for row in rows:
+        for place, prediction in enumerate(row.predictions):
+            name = "" if place else row.image
             table.add_row(name, prediction.label, f"{prediction.probability:.2%}")
         table.add_section()
     return table

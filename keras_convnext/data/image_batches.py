@@ -1,13 +1,11 @@
 """Batches of labelled images for evaluation, prepared with Pillow where TensorFlow is missing."""
 
 import itertools
-import os
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
+from keras_convnext.data.map_ahead import map_ahead
 from keras_convnext.data.pixels import check_files_have
 from keras_convnext.data.preprocessor import Preprocessor
 from keras_convnext.data.sources.split import Split
@@ -17,8 +15,6 @@ AHEAD = 2  # batches that are prepared before they are asked for
 
 class ImageBatches:
     """The images and one-hot labels of a split, in its order.
-
-    Threads prepare the images, since Pillow decodes and resizes outside of Python's lock.
 
     Args:
         split: The images.
@@ -37,21 +33,10 @@ class ImageBatches:
         return -(-self._split.size // self._batch_size)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            images = self._prepared(pool)
-            for start in range(0, self._split.size, self._batch_size):
-                batch = np.stack(list(itertools.islice(images, self._batch_size)))
-                yield batch, self._one_hot(range(start, start + len(batch)))
-
-    def _prepared(self, pool: ThreadPoolExecutor) -> Iterator[np.ndarray]:
-        """Yields the images in order, and keeps the threads a few batches ahead."""
-        waiting: deque[Future] = deque()
-        for index in range(self._split.size):
-            waiting.append(pool.submit(self._prepare, index))
-            if len(waiting) > AHEAD * self._batch_size:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        images = map_ahead(self._prepare, range(self._split.size), AHEAD * self._batch_size)
+        for start in range(0, self._split.size, self._batch_size):
+            batch = np.stack(list(itertools.islice(images, self._batch_size)))
+            yield batch, self._one_hot(range(start, start + len(batch)))
 
     def _prepare(self, index: int) -> np.ndarray:
         return self._preprocessor(self._split.pixels(index))

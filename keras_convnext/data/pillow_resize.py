@@ -57,7 +57,8 @@ def resize(image: np.ndarray, height: int, width: int, interpolation: str) -> np
         bands = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
         return np.asarray(_resized(bands, height, width, interpolation)).reshape(height, width, -1)
     planes = (Image.fromarray(plane) for plane in np.moveaxis(image, -1, 0))
-    return np.stack([_resized(plane, height, width, interpolation) for plane in planes], axis=-1)
+    resized = [np.asarray(_resized(plane, height, width, interpolation)) for plane in planes]
+    return np.stack(resized, axis=-1)
 
 
 def _resized(image: Image.Image, height: int, width: int, interpolation: str) -> Image.Image:

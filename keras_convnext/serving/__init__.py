@@ -1,1 +1,1 @@
-"""Exports of trained models, and predictions for image files."""
+"""Exports of trained models."""

@@ -7,6 +7,11 @@ from typing import TypeVar
 import keras
 import numpy as np
 
+from keras_convnext.data.map_ahead import map_ahead
+from keras_convnext.data.pixels import Image
+from keras_convnext.data.preprocessor import Preprocessor
+from keras_convnext.errors import DataError
+
 BATCH_SIZE = 32
 # A smaller batch is padded to the next of these sizes.
 SIZES = (1, 2, 4, 8, 16, BATCH_SIZE)
@@ -35,3 +40,29 @@ def predict_batch(model: keras.Model, images: Sequence[np.ndarray]) -> np.ndarra
     batch = np.zeros((size, *images[0].shape), images[0].dtype)
     batch[: len(images)] = images
     return np.asarray(model.predict_on_batch(batch)[: len(images)], "float32")
+
+
+def each_output(
+    model: keras.Model, preprocessor: Preprocessor, images: Iterable[Image]
+) -> Iterator[np.ndarray | DataError]:
+    """Yields a model's output for every image, or the error of an image that cannot be read.
+
+    Threads prepare the images of a batch while the model computes the one before, so that the
+    memory does not grow with the number of images.
+
+    Args:
+        model: A model of one input and one output.
+        preprocessor: Brings images to its size.
+        images: Any number of images.
+    """
+
+    def prepare(image):
+        try:
+            return preprocessor(image)
+        except DataError as error:
+            return error
+
+    for batch in in_batches(map_ahead(prepare, images, 2 * BATCH_SIZE)):
+        prepared = [image for image in batch if not isinstance(image, DataError)]
+        rows = iter(predict_batch(model, prepared) if prepared else ())
+        yield from (one if isinstance(one, DataError) else next(rows) for one in batch)

@@ -17,7 +17,7 @@ from keras_convnext.errors import DataError, UserError
 from keras_convnext.models import is_multi_label, model_from_weights, with_probabilities
 from keras_convnext.tasks.base import ServingModel, as_metadata
 from keras_convnext.tasks.classification.signature import add_top_classes
-from keras_convnext.tasks.prediction_batches import in_batches, predict_batch
+from keras_convnext.tasks.prediction_batches import each_output
 from keras_convnext.tasks.source import check_checkpoint, resolve
 from keras_convnext.text import counted, shortened
 
@@ -193,34 +193,51 @@ class Predictor:
             >>> best.label
             'tabby'
         """
-        if top < 1:
-            raise UserError(f"`top` must be at least 1. Received: {top!r}.")
-        check_on_bad_image(on_bad_image)
         results: list[list[Prediction]] = []
         faults: list[str] = []
-        for batch in in_batches(each_image(images)):
-            prepared = [self._prepared(image, on_bad_image, faults) for image in batch]
-            rows = self._ranked([image for image in prepared if image is not None], top)
-            results += [[] if image is None else next(rows) for image in prepared]
+        for ranked in self.stream(images, top, on_bad_image):
+            if isinstance(ranked, DataError):
+                faults.append(str(ranked))
+                ranked = []
+            results.append(ranked)
         if faults:
             left_out, total = counted(len(faults), "image"), len(results)
             logger.warning("Left out %s of %d: %s", left_out, total, shortened(faults))
         return results
 
-    def _prepared(self, image, on_bad_image, faults) -> np.ndarray | None:
-        try:
-            return self.preprocessor(image)
-        except DataError as error:
-            if on_bad_image == "error":
-                raise
-            faults.append(str(error))
-            return None
+    def stream(
+        self, images: Image | Iterable[Image], top: int = 5, on_bad_image: str = "error"
+    ) -> Iterator[list[Prediction] | DataError]:
+        """Yields what `predict` returns, image by image, with level memory.
 
-    def _ranked(self, prepared, top) -> Iterator[list[Prediction]]:
-        """Yields the predictions for each prepared image."""
-        for row in predict_batch(self.classifier, prepared) if prepared else ():
-            best = np.argsort(-row, kind="stable")[:top]
-            yield [Prediction(self.class_names[i], float(row[i])) for i in best]
+        Args:
+            images: As in `predict`.
+            top: As in `predict`.
+            on_bad_image: `"error"`, or `"skip"` to yield the error of a file that is missing or not
+                an image in its place. Defaults to `"error"`.
+
+        Raises:
+            DataError: If a file is missing or not an image.
+            UserError: If an image is none of these types, or `top` is less than 1.
+
+        Example:
+            >>> for best in predictor.stream(Path("photos").rglob("*.jpg"), top=1):
+            ...     print(best[0].label)
+        """
+        if top < 1:
+            raise UserError(f"`top` must be at least 1. Received: {top!r}.")
+        check_on_bad_image(on_bad_image)
+        for row in each_output(self.classifier, self.preprocessor, each_image(images)):
+            if not isinstance(row, DataError):
+                yield self._ranked(row, top)
+            elif on_bad_image == "skip":
+                yield row
+            else:
+                raise row
+
+    def _ranked(self, row: np.ndarray, top: int) -> list[Prediction]:
+        best = np.argsort(-row, kind="stable")[:top]
+        return [Prediction(self.class_names[i], float(row[i])) for i in best]
 
 
 def image_shape(

@@ -216,12 +216,12 @@ def test_bad_files_can_be_skipped_and_are_counted(model, pictures, tmp_path, cap
 
 
 @pytest.mark.backend_free
-def test_images_are_read_batch_by_batch(monkeypatch):
+def test_images_are_read_two_batches_ahead_of_the_network(monkeypatch):
     predictor = Predictor.of_model(pooled((16, 16, 3), keras.layers.Dense(2)))
     read, read_before = [], []
 
     def images():
-        for number in range(80):
+        for number in range(200):
             read.append(number)
             yield np.full((16, 16, 3), number, "uint8")
 
@@ -231,8 +231,8 @@ def test_images_are_read_batch_by_batch(monkeypatch):
         "predict_on_batch",
         lambda batch: read_before.append(len(read)) or predict(batch),
     )
-    assert len(predictor.predict(images())) == 80
-    assert read_before == [32, 64, 80]
+    assert len(predictor.predict(images())) == 200
+    assert read_before == [95, 127, 159, 191, 200, 200, 200]
 
 
 @pytest.mark.backend_free

@@ -1,0 +1,1 @@
+"""Predictions for many image files, as the command `predict` makes them."""
