@@ -1,7 +1,8 @@
 # Every target creates .venv itself; it needs Python 3.11 or newer and nothing else.
 #
 #   make demo        train, evaluate, export and use a digit classifier, on TensorFlow
-#   make test        all tests, on TensorFlow, JAX and PyTorch
+#   make test        the tests, on TensorFlow, JAX and PyTorch, in less than 20 minutes on 2 cores
+#   make test-slow   the others: whole runs, kills, pages and examples; as long again
 #   make check       format, lint, types and the tests on one backend: before every commit
 #   make docs        the documentation, into site/; any warning is an error
 #   make docs-serve  the documentation at http://localhost:8000, rebuilt while you write
@@ -14,6 +15,8 @@ BACKEND ?= tensorflow
 BIN := .venv/bin
 # One process a core. The tests of a file share fixtures, so they stay in one process.
 PARALLEL := -n logical --dist loadfile --no-loadscope-reorder --durations=25
+# Toy networks compile longer than they compute. The tests of the kernels turn this off again.
+QUICK_JAX := JAX_DISABLE_MOST_OPTIMIZATIONS=1
 # Networks of the paper's table 1, or the nearest ones in keras.applications and timm, at the sizes
 # they are published for.
 TABLE_1 := ResNet50 ResNet101 EfficientNetB4@380 EfficientNetV2S@384 timm:resnet50 \
@@ -21,7 +24,7 @@ TABLE_1 := ResNet50 ResNet101 EfficientNetB4@380 EfficientNetV2S@384 timm:resnet
     timm:deit_small_patch16_224 timm:swin_tiny_patch4_window7_224
 INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: demo test check lint docs docs-serve bench golden clean
+.PHONY: demo test test-slow check lint docs docs-serve bench golden clean
 
 demo: .venv/demo.installed
 	KERAS_BACKEND=tensorflow $(BIN)/keras-convnext train recipes/quickstart/digits.yaml \
@@ -30,14 +33,23 @@ demo: .venv/demo.installed
 	@echo "Look at runs/demo/report: curves.png, confusion_matrix.png and mistakes.png."
 
 test: .venv/test.installed
-	@set -e; for backend in $(BACKENDS); do \
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+	@set -e; for backend in jax torch; do \
 	    echo "== $$backend"; \
-	    if [ $$backend = tensorflow ]; then only=; else only="not backend_free"; fi; \
-	    KERAS_BACKEND=$$backend $(BIN)/python -m pytest $(PARALLEL) -m "$$only"; \
+	    KERAS_BACKEND=$$backend $(QUICK_JAX) $(BIN)/python -m pytest $(PARALLEL) \
+	        -m "not (slow or backend_free or tensorflow_first)"; \
+	done
+
+test-slow: .venv/test.installed
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PARALLEL) -m slow
+	@set -e; for backend in jax torch; do \
+	    echo "== $$backend"; \
+	    KERAS_BACKEND=$$backend $(BIN)/python -m pytest $(PARALLEL) \
+	        -m "(slow or tensorflow_first) and not backend_free"; \
 	done
 
 check: lint
-	KERAS_BACKEND=$(BACKEND) $(BIN)/python -m pytest $(PARALLEL)
+	KERAS_BACKEND=$(BACKEND) $(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 lint: .venv/test.installed
 	$(BIN)/ruff format --check .

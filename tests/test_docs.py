@@ -132,7 +132,14 @@ def run_blocks(page, workplace, hub_cache):
     assert process.returncode == 0, process.stdout[-4000:]
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=() if page == "README.md" else pytest.mark.slow)
+        for page in PAGES
+        if blocks(page)
+    ],
+)
 def test_the_code_of_a_page_runs(page, workplace, hub_cache):
     run_blocks(page, workplace, hub_cache)
 
@@ -178,6 +185,7 @@ def test_every_public_name_is_in_the_api_pages():
         assert classes <= names, module
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path):
     process = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"],

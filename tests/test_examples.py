@@ -64,12 +64,14 @@ def small_checkpoint(tmp_path):
     return tmp_path / "small.keras"
 
 
+@pytest.mark.slow
 def test_the_notebook_that_predicts(small_checkpoint, tmp_path, monkeypatch):
     shown = run_notebook("predict", monkeypatch, tmp_path, WEIGHTS=small_checkpoint)
     assert shown.count("%") == 2 * 3
     assert "P5 (2, 2, 2, 8)" in shown
 
 
+@pytest.mark.slow
 def test_the_notebook_that_fine_tunes(small_checkpoint, tmp_path, monkeypatch, write_images):
     photos = {
         f"{name}/{number}.png": value
@@ -89,6 +91,7 @@ def test_the_notebook_that_fine_tunes(small_checkpoint, tmp_path, monkeypatch, w
     assert tuned.output_shape == (None, 2)
 
 
+@pytest.mark.slow
 def test_fit_trains_and_saves(tmp_path):
     assert "val_accuracy" in run("fit", cwd=tmp_path)
     assert (tmp_path / "digits.keras").is_file()
@@ -116,6 +119,7 @@ def digits():
     return np.stack([image.convert("RGB") for image in images]), labels
 
 
+@pytest.mark.slow
 def test_transfer_learning_from_some_digits_to_others(digits, tmp_path):
     images, labels = digits
     stand_in = keras_convnext.ConvNeXt((1, 1, 1), (16, 32, 64), input_shape=(32, 32, 3), classes=5)

@@ -26,6 +26,7 @@ def unpacked(backend, directory) -> RunDirectory:
     return RunDirectory.open(directory)
 
 
+@pytest.mark.tensorflow_first
 def test_an_unfinished_run_resumes_and_ends_as_the_uninterrupted_one(tmp_path):
     run = unpacked(BACKEND, tmp_path)
     recipe = run.recipe()

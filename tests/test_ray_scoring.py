@@ -89,6 +89,7 @@ def check_prediction(row, image, model):
     np.testing.assert_allclose(row["probabilities"], [one.probability for one in wanted], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_on_two_workers(photos, model, tmp_path):
     # Its reader waits for as long as nobody writes to it, so the kill comes within a part.
     os.mkfifo(photos / "z.jpg")

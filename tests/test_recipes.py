@@ -49,7 +49,12 @@ OF_A_KIND = [
 # The numbers of the others are compared with the paper's tables below.
 GOLDEN = [*OF_A_KIND, "quickstart/folder", "resnet50/standard", "transfer/fine_tune"]
 EVERY = [
-    name if name in OF_A_KIND else pytest.param(name, marks=pytest.mark.backend_free)
+    pytest.param(
+        name,
+        marks=[pytest.mark.tensorflow_first]
+        if name in OF_A_KIND
+        else [pytest.mark.backend_free, pytest.mark.slow],
+    )
     for name in NAMES
 ]
 ACCUMULATION = 2

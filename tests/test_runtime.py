@@ -215,6 +215,7 @@ if backend == "jax":
 """
 
 
+@pytest.mark.tensorflow_first
 def test_a_run_can_be_made_deterministic(tmp_path, tiny_recipe):
     (tmp_path / "recipe.yaml").write_text(
         tiny_recipe("runtime.deterministic=true", "schedule.epochs=1", "schedule.warmup_epochs=0")

@@ -15,6 +15,8 @@ from keras_convnext import Predictor, evaluate
 if keras.backend.backend() == "tensorflow":
     pytest.skip("TensorFlow cannot be without itself", allow_module_level=True)
 
+pytestmark = pytest.mark.slow
+
 HELPERS = Path(__file__).parent / "helpers"
 
 

@@ -120,6 +120,7 @@ def test_the_metrics_are_those_of_every_epoch(trained):
     assert evaluation.top(1) == pytest.approx(last["val_accuracy"])
 
 
+@pytest.mark.tensorflow_first
 def test_a_run_repeats_with_its_seed(trained, tiny_recipe, earlier):
     first, first_evaluation = trained
     again, evaluation = train(tiny_recipe("export.saved_model=false"), earlier, overwrite=True)
@@ -131,6 +132,7 @@ def test_a_run_repeats_with_its_seed(trained, tiny_recipe, earlier):
     np.testing.assert_array_equal(evaluation.probabilities, first_evaluation.probabilities)
 
 
+@pytest.mark.slow
 @pytest.mark.backend_free
 def test_a_run_with_the_papers_augmentation_repeats(tiny_recipe, tmp_path):
     settings = ["augment={policy: paper, label_smoothing: 0.3}", "export.saved_model=false"]
@@ -174,6 +176,7 @@ def test_a_run_resumes_after_it_was_stopped(trained, tiny_recipe, tmp_path, caps
     assert json.loads(again.results_file.read_text()) == json.loads(run.results_file.read_text())
 
 
+@pytest.mark.slow
 # On every backend with what float16 adds, the scale of the loss.
 @pytest.mark.parametrize(
     "precision",
@@ -557,6 +560,7 @@ def of_photos(photos, step_recipe, tmp_path_factory):
     return run, listener
 
 
+@pytest.mark.tensorflow_first
 def test_callbacks_of_the_users_run_beside_those_of_the_recipe(of_photos):
     run, listener = of_photos
     assert listener.epochs == [0, 1, 2]

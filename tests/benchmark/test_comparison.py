@@ -18,6 +18,7 @@ def document():
     return compare([ours, peer], batch_size=2, image_size=32, rounds=2)
 
 
+@pytest.mark.slow
 def test_both_are_timed_in_every_round(document):
     assert [row["project"] for row in document["results"]] == ["keras_convnext", "timm"]
     for row in document["results"]:
@@ -29,17 +30,20 @@ def test_both_are_timed_in_every_round(document):
         assert row["build_seconds"] > 0
 
 
+@pytest.mark.slow
 def test_both_have_the_published_number_of_parameters(document):
     published = VARIANTS["convnext_tiny"].parameters
     assert [row["parameters"] for row in document["results"]] == [published, published]
 
 
+@pytest.mark.slow
 def test_a_train_step_holds_at_least_weights_gradients_and_two_moments(document):
     mebibytes = 4 * 4 * VARIANTS["convnext_tiny"].parameters / 2**20
     for row in document["results"]:
         assert mebibytes < row["train_memory_mib"] < 8 * mebibytes
 
 
+@pytest.mark.slow
 def test_the_machine_is_described(document):
     assert document["machine"]["processors"] > 0
     assert document["machine"]["packages"]["keras"] == keras.__version__

@@ -38,6 +38,7 @@ def test_processes_that_differ_are_refused(recipe):
         assert "nothing differs" not in output
 
 
+@pytest.mark.slow
 def test_a_run_ends_when_a_process_is_killed_and_resumes(recipe, tmp_path, monkeypatch):
     # A process that is killed before all have started is taken for one that starts late.
     monkeypatch.setenv("KERAS_CONVNEXT_START_TIMEOUT", "40")

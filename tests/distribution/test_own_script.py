@@ -29,6 +29,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.slow
 def test_the_example_trains_on_two_devices():
     environment = {"EPOCHS": "4", "OMP_NUM_THREADS": "1"}
     environment["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"

@@ -10,6 +10,8 @@ from on_devices import run as run_on
 
 from keras_convnext import RunDirectory, load_recipe, train
 
+pytestmark = pytest.mark.slow
+
 KILL_AT = Path(__file__).parents[1] / "helpers" / "kill_at.py"
 
 

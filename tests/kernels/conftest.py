@@ -8,6 +8,20 @@ from keras_convnext.kernels import select
 BACKEND = keras.backend.backend()
 
 
+@pytest.fixture(autouse=True)
+def optimized():
+    """Compiles with all of XLA's optimizations, which `make test` leaves out elsewhere."""
+    if BACKEND != "jax":
+        yield
+        return
+    import jax
+
+    before = jax.config.jax_disable_most_optimizations
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.fixture(params=["oneDNN", "XLA"] if BACKEND == "jax" else [BACKEND])
 def matmuls_by(request, monkeypatch):
     """Says which library computes matmuls and convolutions."""

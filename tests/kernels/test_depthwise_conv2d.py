@@ -116,6 +116,7 @@ def test_jit_does_not_change_the_result():
     assert largest_relative_error(compiled(*problem), selected()(*problem)) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BACKEND != "torch", reason="torch.compile exists on PyTorch only")
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_torch_compile_takes_every_image_size():

@@ -8,6 +8,7 @@ import pytest
 from small_models import trainable
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="torch.compile is PyTorch's")
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 # PyTorch's compiler looks at every tensor's gradient, of which PyTorch warns.

@@ -218,6 +218,7 @@ class TestResizingOfTheRow:
         with pytest.raises(UserError, match=message):
             Preprocessor(SIZE, **arguments)
 
+    @pytest.mark.tensorflow_first
     def test_is_that_of_a_run_from_these_weights(self, reference, tiny_recipe, tmp_path):
         settings = ["model.depths=[1,1,1,1]", "model.dims=[4,8,12,16]", "model.kernel_size=7"]
         settings += ["data.image_size=32", "schedule.epochs=1", "schedule.warmup_epochs=0"]
@@ -232,6 +233,7 @@ class TestResizingOfTheRow:
         np.testing.assert_allclose(np.ravel(layer.mean) / 255, MEAN, rtol=1e-6)
 
 
+@pytest.mark.tensorflow_first
 class TestExportsOfTheRow:
     def test_saved_model(self, reference, images, photograph, tmp_path):
         export(NAME, tmp_path / "served")

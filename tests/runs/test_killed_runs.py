@@ -81,6 +81,7 @@ def assert_equal(run, expected):
     assert {n for n in names ^ expected_names if "tfevents" not in n} == set()
 
 
+@pytest.mark.slow
 # On one backend: test_every_kill.py kills a run at every file operation on each, in one process.
 @pytest.mark.backend_free
 def test_a_run_killed_again_and_again_ends_as_if_it_never_was(start, tmp_path):

@@ -46,6 +46,7 @@ def test_a_runs_own_images_choose_the_ranges_of_int8(run):
     assert 'element_type="i8"' in path.read_text()
 
 
+@pytest.mark.slow
 def test_int8_keeps_the_accuracy_of_a_trained_run(tiny_recipe, tmp_path):
     settings = ("data.batch_size=64", "model.depths=[1,1]", "model.dims=[8,16]")
     run, _ = train(tiny_recipe(*settings, "export.saved_model=false"), tmp_path / "run")

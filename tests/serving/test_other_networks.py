@@ -16,6 +16,8 @@ from PIL import Image
 
 from keras_convnext import ConvNeXt, Predictor, export
 
+pytestmark = pytest.mark.tensorflow_first
+
 FORMATS = {
     "tensorflow": {"saved_model": "served/1", "openvino": "model.xml"},
     "torch": {"onnx": "model.onnx"},

@@ -20,6 +20,9 @@ from keras_convnext.tasks import registry
 ENGINE = {"tensorflow": "openvino", "torch": "onnx"}.get(keras.backend.backend())
 
 
+pytestmark = pytest.mark.tensorflow_first
+
+
 @pytest.fixture(scope="module", autouse=True)
 def registered():
     """The task, known by a name until the tests of this file are over."""
