@@ -23,7 +23,9 @@ def write_saved_model(predictor: Servable, path: str | Path) -> None:
     included. It is missing for a network of other channels than 1 and 3, which files cannot have.
 
     For a classifier both return `probabilities`, `(batch, classes)`, and `serve_files` also the
-    most probable `labels` and `scores`, `(batch, 5)`. `assets.extra/keras_convnext.json` has
+    most probable `labels` and `scores`, `(batch, 5)`. `serve_files` also returns `errors`,
+    `(batch,)`: why a file cannot be decoded, or nothing; the other outputs of its row are zero or
+    empty, and other rows are not affected. `assets.extra/keras_convnext.json` has
     `class_names`, `image_size` (one number, or height and width), `crop_fraction`, `channels`,
     `apply_orientation`, `interpolation`, `warp_from` and `multi_label`.
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_convnext.data.pixels import CHANNELS_OF_FILES
 from keras_convnext.data.transforms.decode import decode_rgb
 from keras_convnext.data.transforms.grey import in_channels
+from keras_convnext.serving.guarded_files import prepare_files, without_bad_rows
 from keras_convnext.tasks.base import ServingModel
 
 # TensorFlow's directory for additional files of a SavedModel.
@@ -50,7 +51,6 @@ def _images_endpoint(model: ServingModel):
 
 def _files_endpoint(model: ServingModel):
     preprocessor = model.preprocessor
-    one_image = tf.TensorSpec(preprocessor.image_shape, tf.float32)
 
     def prepare(file):
         image = in_channels(decode_rgb(file, preprocessor.apply_orientation), preprocessor.channels)
@@ -58,10 +58,10 @@ def _files_endpoint(model: ServingModel):
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "files")])
     def serve_files(files):
-        images = tf.map_fn(prepare, files, fn_output_signature=one_image)
+        images, errors = prepare_files(files, prepare, preprocessor.image_shape)
         outputs = model.named_outputs(images)
-        if model.add_file_outputs is None:
-            return outputs
-        return model.add_file_outputs(outputs, _metadata(model))
+        if model.add_file_outputs is not None:
+            outputs = model.add_file_outputs(outputs, _metadata(model))
+        return without_bad_rows(outputs, errors)
 
     return serve_files

@@ -4,6 +4,7 @@ import functools
 
 import tensorflow as tf
 
+from keras_convnext.data.transforms.file_header import has, has_bit, header_of, integer, is_webp
 from keras_convnext.data.transforms.orientation import (
     Box,
     box_as_stored,
@@ -71,7 +72,7 @@ def decode_rgb_part(
     """
     if apply_orientation and box is None and tf.executing_eagerly():
         return _decode_traced_once()(encoded)
-    header = _header(encoded)
+    header = header_of(encoded)
 
     def decode(box):
         return _decode_part(encoded, header, box)
@@ -147,18 +148,18 @@ _COMPRESSION_FIELD = 30
 
 def _is_palette_bmp(header):
     """Returns whether the file is a BMP of 8 bits per pixel, whose palette TensorFlow ignores."""
-    return _has(header, 0, b"BM") & (_integer(header, _BITS_PER_PIXEL_FIELD, size=2) == 8)
+    return has(header, 0, b"BM") & (integer(header, _BITS_PER_PIXEL_FIELD, size=2) == 8)
 
 
 def _decode_palette_bmp(encoded, header):
     tf.debugging.assert_equal(
-        _integer(header, _COMPRESSION_FIELD, size=4),
+        integer(header, _COMPRESSION_FIELD, size=4),
         0,
         message="a run-length encoded BMP; save it uncompressed or as PNG",
     )
     indices = tf.io.decode_bmp(encoded, channels=3)[..., 0]
-    palette_at = _SECOND_HEADER + _integer(header, _SECOND_HEADER, size=4)
-    palette_size = _integer(header, _PIXELS_AT_FIELD, size=4) - palette_at
+    palette_at = _SECOND_HEADER + integer(header, _SECOND_HEADER, size=4)
+    palette_size = integer(header, _PIXELS_AT_FIELD, size=4) - palette_at
     palette = tf.io.decode_raw(tf.strings.substr(encoded, palette_at, palette_size), tf.uint8)
     blue_green_red = tf.reshape(palette, (-1, 4))[:, :3]
     return tf.gather(blue_green_red[:, ::-1], tf.cast(indices, tf.int32))
@@ -181,8 +182,8 @@ def _is_transparent_webp(header):
     """
     transparent = tf.constant(False)
     for chunk, field in _ALPHA_FIELDS.items():
-        transparent |= _has(header, _CHUNK_FIELD, chunk) & _has_bit(header[field], _ALPHA_BIT)
-    return transparent & _is_webp(header)
+        transparent |= has(header, _CHUNK_FIELD, chunk) & has_bit(header[field], _ALPHA_BIT)
+    return transparent & is_webp(header)
 
 
 def _decode_transparent_webp(encoded):
@@ -194,9 +195,9 @@ def _is_opaque_animation(header):
 
     TensorFlow refuses it, since it reads animations with four channels only.
     """
-    is_animated = _has_bit(header[_FLAGS_FIELD], _ANIMATION_BIT)
-    is_opaque = ~_has_bit(header[_FLAGS_FIELD], _ALPHA_BIT)
-    return _is_webp(header) & _has(header, _CHUNK_FIELD, b"VP8X") & is_animated & is_opaque
+    is_animated = has_bit(header[_FLAGS_FIELD], _ANIMATION_BIT)
+    is_opaque = ~has_bit(header[_FLAGS_FIELD], _ALPHA_BIT)
+    return is_webp(header) & has(header, _CHUNK_FIELD, b"VP8X") & is_animated & is_opaque
 
 
 def _decode_opaque_animation(encoded, header):
@@ -205,31 +206,3 @@ def _decode_opaque_animation(encoded, header):
     before = tf.strings.substr(encoded, 0, _FLAGS_FIELD)
     after = tf.strings.substr(encoded, _FLAGS_FIELD + 1, tf.strings.length(encoded))
     return _decode_transparent_webp(tf.strings.join([before, flags, after]))
-
-
-def _is_webp(header):
-    return _has(header, 0, b"RIFF") & _has(header, 8, b"WEBP")
-
-
-def _has_bit(value, bit):
-    return tf.bitwise.bitwise_and(value, bit) > 0
-
-
-_HEADER_SIZE = 34
-
-
-def _header(encoded):
-    """Returns the file's first bytes as integers, padded with zeros."""
-    padded = tf.strings.join([tf.strings.substr(encoded, 0, _HEADER_SIZE), b"\0" * _HEADER_SIZE])
-    first = tf.strings.substr(padded, 0, _HEADER_SIZE)
-    return tf.cast(tf.io.decode_raw(first, tf.uint8), tf.int32)
-
-
-def _has(header, position, text):
-    return tf.reduce_all(header[position : position + len(text)] == list(text))
-
-
-def _integer(header, position, size):
-    """Reads one little-endian integer of `size` bytes."""
-    places = [256**place for place in range(size)]
-    return tf.reduce_sum(header[position : position + size] * places)
