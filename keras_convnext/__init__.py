@@ -39,6 +39,7 @@ _HOMES = {
     "evaluate": "workflows:evaluate",
     "export": "serving.export:export",
     "feature_pyramid": "models:feature_pyramid",
+    "grad_cam": "evaluation.grad_cam:grad_cam",
     "imagenet": "catalog.imagenet",
     "layers": "layers",
     "list_models": "catalog.architectures:list_models",

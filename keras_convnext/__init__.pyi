@@ -12,6 +12,7 @@ from keras_convnext.conversion import convert_weights as convert_weights
 from keras_convnext.data.preprocessor import Preprocessor as Preprocessor
 from keras_convnext.distribution.data_parallel import data_parallel as data_parallel
 from keras_convnext.evaluation.classification import Evaluation as Evaluation
+from keras_convnext.evaluation.grad_cam import grad_cam as grad_cam
 from keras_convnext.models import ConvNeXt as ConvNeXt
 from keras_convnext.models import ConvNeXtBase as ConvNeXtBase
 from keras_convnext.models import ConvNeXtIsotropicBase as ConvNeXtIsotropicBase

@@ -5,6 +5,8 @@ here. Those of the optimizers are in `optimizers/keras_hooks.py`.
 """
 
 import contextlib
+import itertools
+from typing import Any
 
 import keras
 from keras.src.backend.common.stateless_scope import in_stateless_scope
@@ -46,3 +48,19 @@ def flatten_layers(
         recursive: Whether the layers of its layers are too. Defaults to `True`.
     """
     return list(layer._flatten_layers(include_self=include_self, recursive=recursive))
+
+
+def tensors_of(layer: keras.layers.Layer, model: keras.Model) -> tuple[Any, Any]:
+    """Returns the first input and output of a layer in the graph of a model.
+
+    Of a model nested in another, the public `input` and `output` are those of its own graph.
+
+    Args:
+        layer: One of the model's layers.
+        model: A functional or sequential model.
+    """
+    graph = getattr(model, "_functional", None) or model
+    nodes = itertools.chain(*graph._nodes_by_depth.values())
+    node = next(node for node in nodes if node.operation is layer)
+    inputs = node.input_tensors or node.output_tensors  # an input layer has none
+    return inputs[0], node.output_tensors[0]

@@ -197,6 +197,19 @@ class TestKeras:
         model = keras.Sequential([block])
         assert block.norm not in keras_private.flatten_layers(model, recursive=False)
 
+    @pytest.mark.parametrize("is_sequential", [True, False])
+    def test_the_tensors_of_a_nested_model_are_those_of_the_outer_graph(self, is_sequential):
+        inner = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        head = keras.layers.Dense(2)
+        if is_sequential:
+            outer = keras.Sequential([keras.Input((4,)), inner, head])
+        else:
+            images = keras.Input((4,))
+            outer = keras.Model(images, head(inner(images)))
+        taken, given = keras_private.tensors_of(inner, outer)
+        assert taken is outer.inputs[0]
+        assert given is keras_private.tensors_of(head, outer)[0] and given is not inner.outputs[0]
+
 
 @only_jax
 class TestJAX:

@@ -43,6 +43,12 @@ def predict(
             "--features", help="Write the features (embeddings) of the images, not their classes."
         ),
     ] = False,
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Draw what speaks for the most probable class (Grad-CAM)."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print or write the most probable classes of images."""
@@ -51,7 +57,7 @@ def predict(
     start_quietly()
     from keras_convnext.prediction.predict_files import predict_files
 
-    rows = predict_files(source, images, top, checkpoint, on_bad_image, features, output)
+    rows = predict_files(source, images, top, checkpoint, on_bad_image, features, output, explain)
     if output is not None:
         count = sum(1 for _ in rows)
         results.print(f"{output}: {count:,} images")

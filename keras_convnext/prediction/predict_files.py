@@ -9,8 +9,9 @@ from rich.progress import track
 
 from keras_convnext.console import console
 from keras_convnext.data.bad_images import check_on_bad_image
-from keras_convnext.errors import DataError
+from keras_convnext.errors import DataError, UserError
 from keras_convnext.files import expanded
+from keras_convnext.prediction.explain import explained
 from keras_convnext.prediction.image_files import count_files, image_files
 from keras_convnext.prediction.output import check_output, write_rows
 from keras_convnext.prediction.rows import Row, feature_rows, prediction_rows
@@ -31,6 +32,7 @@ def predict_files(
     on_bad_image: str = "error",
     features: bool = False,
     output: str | Path | None = None,
+    explain: str | Path | None = None,
 ) -> Iterator[Row]:
     """Yields the predictions or the features of image files, however many.
 
@@ -46,12 +48,16 @@ def predict_files(
         features: Whether to yield the features instead. Defaults to `False`.
         output: A `.csv`, `.jsonl` or `.parquet` file to write the rows to. Interrupted, the same
             call resumes. Defaults to `None`.
+        explain: A directory for pictures of what speaks for the most probable class of each image;
+            see `explained`. Defaults to `None`.
 
     Raises:
         UserError: If there is no such model, or one of the files, or with `"skip"` all of them, are
             missing or not images; or if the output cannot be written.
     """
     check_on_bad_image(on_bad_image)
+    if features and explain is not None:
+        raise UserError("`explain` draws what speaks for a class, and `features` name none.")
     place = None if output is None else expanded(output)
     if place is not None:
         check_output(place)
@@ -66,6 +72,8 @@ def predict_files(
         kind = {"features": True} if features else {"features": False, "top": top}
         settings = {"source": str(source), "checkpoint": checkpoint, **kind}
         rows = write_rows(place, settings, image_files(paths), rows_of)
+    if explain is not None:
+        rows = explained(rows, predictor, expanded(explain))
     few = total is not None and total <= BATCH_SIZE
     shown = track(rows, "Predicting", total, console=console, transient=True, disable=few)
     yield from _with_summary(shown)

@@ -7,11 +7,13 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from keras_convnext import Predictor
 from keras_convnext.errors import DataError, MissingPackage, RunError, UserError
 from keras_convnext.prediction import output as output_module
 from keras_convnext.prediction import predict_files as module
+from keras_convnext.prediction.explain import overlay
 from keras_convnext.prediction.predict_files import predict_files
 from keras_convnext.tasks import prediction_batches
 
@@ -161,3 +163,25 @@ def test_an_output_that_cannot_be_is_refused_first(images, tmp_path, monkeypatch
     monkeypatch.setattr(output_module, "find_spec", lambda name: None)
     with pytest.raises(MissingPackage, match=r"keras-convnext\[parquet\]"):
         list(predict_files("no model", [images], output=tmp_path / "out.parquet"))
+
+
+def test_pictures_show_what_speaks_for_a_class(model, images, tmp_path):
+    paths = [images / "06.png", images / "07.png"]
+    rows = list(predict_files(model, paths, on_bad_image="skip", explain=tmp_path / "why"))
+    assert [bool(row.error) for row in rows] == [False, True]
+    (path,) = (tmp_path / "why").iterdir()
+    with Image.open(path) as picture:
+        assert (path.name, picture.size, picture.mode) == ("1_06.png", (224, 224), "RGB")
+    with pytest.raises(UserError, match="name none"):
+        list(predict_files(model, paths, features=True, explain=tmp_path / "why"))
+
+
+def test_an_overlay_colours_the_evidence_and_leaves_the_rest():
+    pixels = np.full((112, 224, 1), 200.0)
+    heat = np.zeros((112, 224), "float32")
+    heat[:, 112:] = 1
+    picture = np.asarray(overlay(pixels, heat)).astype(int)
+    assert picture.shape == (224, 448, 3)
+    assert (picture[:, :200] == 200).all()
+    red, green, blue = picture[100, 400]
+    assert red > 200 > green + 50 and abs(green - blue) < 5

@@ -3,6 +3,7 @@
 import keras
 
 from keras_convnext.errors import UserError
+from keras_convnext.keras_private import tensors_of
 
 
 def feature_model(classifier: keras.Model) -> keras.Model:
@@ -16,21 +17,11 @@ def feature_model(classifier: keras.Model) -> keras.Model:
     Raises:
         UserError: If it has no dense layer at its end.
     """
-    features = _features(classifier)
-    if features is None:
+    layer = next((one for one in reversed(classifier.layers) if one.weights), None)
+    if not isinstance(layer, keras.layers.Dense):
         raise UserError(
-            f"{classifier.name!r} has no features: it must end in a Dense layer, whose inputs are "
-            f"the features."
+            f"{classifier.name!r} has no features: the last layer that has weights must be a Dense "
+            f"layer, whose inputs are the features."
         )
+    features, _ = tensors_of(layer, classifier)
     return keras.Model(classifier.inputs[0], features, name=f"{classifier.name}_features")
-
-
-def _features(model: keras.Model):
-    """Returns the input of the last dense layer, as a tensor of the model's own graph."""
-    for layer in reversed(model.layers):
-        if isinstance(layer, keras.layers.Dense):
-            return layer.input
-        if isinstance(layer, keras.Model):
-            inner = _features(layer)
-            return None if inner is None else keras.Model(layer.inputs[0], inner)(layer.input)
-    return None
