@@ -82,6 +82,8 @@ bench: .venv/test.installed
 	$(BIN)/python benchmarks/deployed.py --save
 	$(BIN)/python benchmarks/digits.py --save
 	$(BIN)/python benchmarks/input.py --save
+	$(BIN)/python benchmarks/digits_on_devices.py --save
+	$(BIN)/python benchmarks/distribution.py --save
 	$(BIN)/python benchmarks/scaling.py --save
 	$(BIN)/python benchmarks/speed_chart.py
 

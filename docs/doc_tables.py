@@ -400,6 +400,20 @@ def distribution() -> str:
     return table(head, rows)
 
 
+def digits_on_devices() -> str:
+    """Returns how much the digits recipe differs on two devices from one."""
+    spans = ("first_epoch", "first_ten_epochs", "all_epochs")
+    rows = []
+    for backend, found in result("digits_on_devices")["backends"].items():
+        differences = found["largest_difference"]
+        for name in ("loss", "val_loss", "val_accuracy"):
+            cells = (f"{differences[span][name]:.1e}" for span in spans)
+            rows.append((BACKENDS[backend], f"`{name}`", *cells))
+        one, two = found["top_1"]
+        rows.append((BACKENDS[backend], "top-1 at the end", "", "", f"{one:.2%}, {two:.2%}"))
+    return table(("", "", "first epoch", "first ten epochs", "all 60 epochs"), rows)
+
+
 def scaling_input() -> str:
     """Returns the images per second and the cores that training on ImageNet-22K takes."""
     gpus = {"V100": "V100", "A100": "A100", "assumed": "assumed GPU"}
@@ -422,6 +436,7 @@ TABLES = {
     "weights": weights,
     "recipe-keys": recipe_keys,
     "digits": digits,
+    "digits-on-devices": digits_on_devices,
     "distribution": distribution,
     "speed": speed,
     "speed-timm": lambda: speed_timm(""),
