@@ -5,10 +5,10 @@
 Runs `keras-convnext train recipes/quickstart/digits.yaml` twice on each backend: on one device, and
 with `distribution=data_parallel distribution.devices=2`. The two devices are two CPU devices of
 one process on TensorFlow and JAX, and two processes of torchrun on PyTorch. Only the order of sums
-differs between the runs, by the last bits of a float32; training makes such differences larger with
-every update. The result has, for the first epoch, the first ten and all, the largest difference of
-each metric, and the accuracy of both runs. The last line of output is one JSON document; `--save`
-also writes it to `benchmarks/results/digits_on_devices.json`.
+differs between the runs, by the last bits of a float32. The result has, for the first epoch, the
+first ten and all, the largest difference of each metric, and the accuracy of both runs. The last
+line of output is one JSON document; `--save` also writes it to
+`benchmarks/results/digits_on_devices.json`.
 """
 
 import json

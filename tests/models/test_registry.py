@@ -245,7 +245,9 @@ class TestExportsOfTheRow:
         photograph.save(file, "png")
         files = tf.constant([file.getvalue()])
         found = model.signatures["serve_files"](files=files)["probabilities"].numpy()
-        prepared = Preprocessor.for_weights(NAME)(photograph)
+        prepared = (
+            Preprocessor.for_weights(NAME).resized(tf.constant(np.asarray(photograph))).numpy()
+        )
         assert np.abs(prepared - by_pillow(photograph)).max() <= 1
         assert_equal(found, probabilities(reference, prepared[np.newaxis]))
         metadata = json.loads((tmp_path / "served/assets.extra/keras_convnext.json").read_text())
