@@ -128,6 +128,7 @@ def test_a_recipe_is_copied(run_command, recipes, tmp_path, monkeypatch):
     assert (tmp_path / "digits.yaml").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_folder_is_trained_on_evaluated_and_used(run_command, recipes, folder, tmp_path):
     (folder / "train/[dark]/bad.png").write_text("no image")
     run = tmp_path / "[i]:dog:[" / "i]run"
@@ -212,6 +213,31 @@ def test_predictions_are_printed_as_json(run_command, trained, digit):
     probabilities = list(json.loads(out)[str(digit)].values())
     assert probabilities == sorted(probabilities, reverse=True)
     assert sum(probabilities) == pytest.approx(1, abs=1e-5)
+
+
+def test_predictions_are_written_to_a_file(run_command, trained, digit, tmp_path):
+    table, why = tmp_path / "out.csv", tmp_path / "why"
+    command = ("predict", trained[0].path, digit, digit, "--top", 1)
+    status, out, _ = run_command(*command, "--output", table, "--explain", why)
+    assert (status, out) == (0, f"{table}: 2 images\n")
+    assert table.read_text().splitlines()[0] == "image,error,label_1,probability_1"
+    assert len(list(why.iterdir())) == 2
+    status, _, notices = run_command(*command, "--output", table)
+    assert status == 1 and "out.csv exists already" in notices
+
+
+def test_features_are_printed_or_written_but_in_no_table(run_command, trained, digit):
+    status, out, _ = run_command("predict", trained[0].path, digit, "--features", "--json")
+    assert status == 0 and len(json.loads(out)[str(digit)]) == 16
+    status, _, notices = run_command("predict", trained[0].path, digit, "--features")
+    assert status == 1 and "add --output FILE or --json" in notices
+
+
+def test_of_many_predictions_a_table_shows_the_first(run_command, trained, digit, monkeypatch):
+    monkeypatch.setattr("keras_convnext.cli.serving.SHOWN", 2)
+    status, out, _ = run_command("predict", trained[0].path, *[digit] * 5, "--top", 1)
+    assert status == 0 and out.count("%") == 2
+    assert out.endswith("and 3 images more, which --output FILE would write.\n")
 
 
 def test_a_run_that_can_have_no_more_epochs_says_how_to_train_on(
@@ -412,6 +438,7 @@ def test_a_published_checkpoint_names_what_an_image_shows(run_command, published
     assert set(best) < set(imagenet.class_names())
 
 
+@pytest.mark.slow
 def test_benchmark_compares_networks_and_writes_a_report(run_command, tmp_path):
     status, out, _ = run_command(
         *("benchmark", "--backend", "torch", "--precision", "float32", "--task", "forward"),

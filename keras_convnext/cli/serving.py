@@ -11,6 +11,7 @@ from keras_convnext.cli.output import print_json, results
 from keras_convnext.cli.tables import predictions_table
 from keras_convnext.errors import UserError
 from keras_convnext.runtime import start_quietly
+from keras_convnext.text import counted
 
 SHOWN = 1000  # images in a table
 
@@ -60,7 +61,7 @@ def predict(
     rows = predict_files(source, images, top, checkpoint, on_bad_image, features, output, explain)
     if output is not None:
         count = sum(1 for _ in rows)
-        results.print(f"{output}: {count:,} images")
+        results.print(f"{output}: {counted(count, 'image')}")
     elif as_json:
         print_json({row.image: row.values() for row in rows if row.error is None})
     else:

@@ -111,6 +111,7 @@ def test_an_engine_gives_the_classifiers_probabilities(predictor, write, name, t
         np.testing.assert_allclose(result, expected[: len(result)], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.backend_free
 def test_a_classifier_of_half_precision_is_exported_in_float32(classifier, write, name, tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -126,6 +127,7 @@ def test_a_classifier_of_half_precision_is_exported_in_float32(classifier, write
         np.testing.assert_allclose(result, expected[: len(result)], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.backend_free
 def test_integers_come_near_the_floating_point_numbers(trained, write, name, tmp_path):
     """On a trained classifier, whose images chose the integers' ranges."""
