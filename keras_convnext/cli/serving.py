@@ -69,7 +69,7 @@ def predict(
         hidden = sum(1 for _ in rows)
         results.print(predictions_table(shown))
         if hidden:
-            results.print(f"and {hidden:,} images more, which --output FILE would write.")
+            results.print(f"and {counted(hidden, 'image')} more, which --output FILE would write.")
 
 
 def export(
