@@ -130,10 +130,12 @@ def _read(path: str) -> bytes:
 def _of_pillow(image, channels, apply_orientation) -> np.ndarray:
     if apply_orientation:
         image = _turned(image)
-    if image.mode in ("I", "F"):  # Pillow's own conversion would clip values above 255
+    # Grey PNG files of 16 bits have the mode I before Pillow 11.
+    has_16_bits = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PNG")
+    if image.mode in ("I", "F") and not has_16_bits:  # Pillow's conversion would clip above 255
         return _of_array(np.asarray(image), channels)
     try:
-        if image.mode.startswith("I;16"):
+        if has_16_bits:
             return _of_array((np.asarray(image) >> 8).astype("uint8"), channels)
         # Without the transparency that Pillow warns of.
         through = image.convert("RGBA") if image.mode == "P" else image
