@@ -82,6 +82,7 @@ bench: .venv/test.installed
 	$(BIN)/python benchmarks/deployed.py --save
 	$(BIN)/python benchmarks/digits.py --save
 	$(BIN)/python benchmarks/input.py --save
+	$(BIN)/python benchmarks/predict_files.py --save
 	$(BIN)/python benchmarks/digits_on_devices.py --save
 	$(BIN)/python benchmarks/distribution.py --save
 	$(BIN)/python benchmarks/scaling.py --save

@@ -414,6 +414,20 @@ def digits_on_devices() -> str:
     return table(("", "", "first epoch", "first ten epochs", "all 60 epochs"), rows)
 
 
+def predict_files() -> str:
+    """Returns the speed and the memory of predictions for many files."""
+    measured = result("predict_files")
+    rows = [
+        (
+            BACKENDS[backend],
+            *(f"{found[way]:.1f}" for way in ("keras_convnext", "timm")),
+            f"{found['ratio']:.2f}",
+        )
+        for backend, found in measured["images_per_second"].items()
+    ]
+    return table(("", "images/s", "timm's loop, images/s", "ratio"), rows)
+
+
 def scaling_input() -> str:
     """Returns the images per second and the cores that training on ImageNet-22K takes."""
     gpus = {"V100": "V100", "A100": "A100", "assumed": "assumed GPU"}
@@ -438,6 +452,7 @@ TABLES = {
     "digits": digits,
     "digits-on-devices": digits_on_devices,
     "distribution": distribution,
+    "predict-files": predict_files,
     "speed": speed,
     "speed-timm": lambda: speed_timm(""),
     "speed-timm-one-image": lambda: speed_timm("_one_image"),
