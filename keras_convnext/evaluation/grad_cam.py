@@ -21,7 +21,8 @@ def grad_cam(model: keras.Model, images: np.ndarray, class_index: int | None = N
     Args:
         model: A functional or sequential classifier that pools its feature maps and ends in a Dense
             layer, with or without an activation, such as `ConvNeXtTiny()`. The feature maps may be
-            in a model nested in it, as in `Sequential([backbone, Dense(2)])`.
+            in a model nested in it, as in `Sequential([backbone, Dense(2)])`. A single output
+            belongs to the second of two classes.
         images: Images as the model takes them, `(batch, height, width, channels)` or `(height,
             width, channels)`.
         class_index: Number of the class. Defaults to `None`, the class that the model finds most
@@ -49,8 +50,8 @@ def grad_cam(model: keras.Model, images: np.ndarray, class_index: int | None = N
     dense, features_tensor = _last_dense(model)
     to_maps, to_features = _split(model, features_tensor)
     maps = to_maps(ops.convert_to_tensor(batch))
-    kernel, bias = (ops.convert_to_numpy(weight) for weight in dense.get_weights()[:2])
-    features = ops.convert_to_numpy(to_features(maps))
+    kernel, bias = _kernel_and_bias(dense)
+    features = ops.convert_to_numpy(ops.cast(to_features(maps), "float32"))
     classes = _classes(class_index, features @ kernel + bias)
     directions = ops.convert_to_tensor(kernel.T[classes], maps.dtype)
     gradient = _gradient(lambda x: ops.sum(to_features(x) * directions), maps)
@@ -60,13 +61,24 @@ def grad_cam(model: keras.Model, images: np.ndarray, class_index: int | None = N
     return heat if images.ndim == 4 else heat[0]
 
 
+def _kernel_and_bias(dense: keras.layers.Dense) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the weights of the classes' scores, `(features, classes)` and `(classes,)`."""
+    weights = [np.asarray(weight, "float32") for weight in dense.get_weights()]
+    kernel = weights[0]
+    bias = weights[1] if dense.use_bias else np.zeros(kernel.shape[1], "float32")
+    if len(bias) > 1:
+        return kernel, bias
+    # What speaks for the second of two classes speaks against the first.
+    return np.concatenate([-kernel, kernel], axis=1) / 2, np.concatenate([-bias, bias]) / 2
+
+
 def _classes(class_index: int | None, logits: np.ndarray) -> np.ndarray:
     if class_index is None:
         return logits.argmax(axis=-1)
     if not 0 <= class_index < logits.shape[-1]:
         raise UserError(
-            f"`class_index` must be from 0 to {logits.shape[-1] - 1}, since the model has "
-            f"{logits.shape[-1]} outputs. Received: {class_index!r}."
+            f"`class_index` must be from 0 to {logits.shape[-1] - 1}, the number of the last "
+            f"class. Received: {class_index!r}."
         )
     return np.full(len(logits), class_index)
 

@@ -76,6 +76,22 @@ def test_a_nested_backbone_is_looked_into(model, images):
     np.testing.assert_allclose(grad_cam(nested, images, 2), grad_cam(model, images, 2), atol=1e-5)
 
 
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_a_single_output_is_of_the_second_of_two_classes(model, images, use_bias):
+    features = model.layers[-1].input
+    one = keras.layers.Dense(1, "sigmoid", use_bias=use_bias)
+    single = keras.Model(model.inputs[0], one(features))
+    two = keras.layers.Dense(2, use_bias=use_bias)
+    double = keras.Model(model.inputs[0], two(features))
+    kernel, *bias = one.get_weights()
+    both = [np.concatenate([0 * kernel, kernel], axis=1), *(np.append(0 * b, b) for b in bias)]
+    two.set_weights(both)
+    np.testing.assert_allclose(grad_cam(single, images, 1), grad_cam(double, images, 1), atol=1e-5)
+    # What speaks most for one class does not speak for the other.
+    for_first, for_second = grad_cam(single, images, 0), grad_cam(single, images, 1)
+    assert (for_second == 1).any() and for_first[for_second == 1].max() == 0
+
+
 def test_what_cannot_be_explained_is_refused(model, images):
     with pytest.raises(UserError, match=r"`class_index` must be from 0 to 4.*Received: 5"):
         grad_cam(model, images, 5)
