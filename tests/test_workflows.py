@@ -568,6 +568,7 @@ def test_callbacks_of_the_users_run_beside_those_of_the_recipe(of_photos):
     assert [row["of_each_class"] for row in run.metrics()] == [[0.25, n] for n in (0.0, 1.0, 2.0)]
 
 
+@pytest.mark.slow
 @pytest.mark.backend_free
 def test_a_finished_run_is_given_more_epochs(of_photos, photos, step_recipe, tmp_path, capsys):
     listener = Listener()
@@ -597,6 +598,7 @@ def test_a_run_of_a_cosine_is_given_no_more_epochs(trained, tiny_recipe):
     assert run.is_finished()
 
 
+@pytest.mark.slow
 @pytest.mark.backend_free
 def test_a_run_that_ends_early_ends_so_again_and_may_be_let_on(step_recipe, photos, tmp_path):
     stopping = "schedule.early_stopping={patience: 1, min_delta: 1, monitor: val_ema_loss}"
@@ -620,6 +622,7 @@ def test_a_run_that_ends_early_ends_so_again_and_may_be_let_on(step_recipe, phot
     assert len(rows) == 3 and rows[-1]["learning_rate"] == pytest.approx(1e-6, rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.backend_free
 def test_a_run_keeps_its_images_wherever_it_is_looked_at_from(
     of_photos, photos, step_recipe, write_images, tmp_path, monkeypatch
@@ -642,6 +645,7 @@ def test_a_run_keeps_its_images_wherever_it_is_looked_at_from(
     assert stopped.is_finished()
 
 
+@pytest.mark.slow
 @pytest.mark.backend_free
 def test_other_images_in_the_place_of_a_runs_own_are_refused(of_photos, photos, tmp_path):
     run = RunDirectory(shutil.copytree(of_photos[0].path, tmp_path / "run"))
@@ -691,6 +695,7 @@ class StopAfterFirstEpoch(keras.callbacks.Callback):
         self.model.stop_training = True
 
 
+@pytest.mark.slow
 @pytest.mark.backend_free
 def test_a_run_that_a_callback_ended_stays_ended_when_it_resumes(step_recipe, photos, tmp_path):
     recipe = step_recipe(photos)
@@ -762,6 +767,7 @@ def folder_recipe(tiny_recipe, folder, *overrides):
     return tiny_recipe(*settings, *overrides)
 
 
+@pytest.mark.slow
 @pytest.mark.backend_free
 def test_an_image_that_goes_bad_while_training_is_named_and_nothing_is_lost(
     tiny_recipe, photographs, tmp_path, monkeypatch

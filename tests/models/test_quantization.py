@@ -54,6 +54,7 @@ def modes(model):
     ]
 
 
+@pytest.mark.tensorflow_first
 @every_mode
 def test_a_quantized_block_stays_so_under_another_name_and_in_another_model(mode, tmp_path):
     model = small(mode)

@@ -233,7 +233,7 @@ class TestResizingOfTheRow:
         np.testing.assert_allclose(np.ravel(layer.mean) / 255, MEAN, rtol=1e-6)
 
 
-@pytest.mark.tensorflow_first
+@pytest.mark.slow
 class TestExportsOfTheRow:
     def test_saved_model(self, reference, images, photograph, tmp_path):
         export(NAME, tmp_path / "served")

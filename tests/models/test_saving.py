@@ -44,6 +44,7 @@ def assert_all_equal(actual, expected):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.tensorflow_first
 class TestAnotherBackend:
     """Saves here, loads in a process of the next backend."""
 

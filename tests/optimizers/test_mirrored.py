@@ -8,9 +8,12 @@ from pathlib import Path
 import keras
 import pytest
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="a strategy of TensorFlow's"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        keras.backend.backend() != "tensorflow", reason="a strategy of TensorFlow's"
+    ),
+]
 TRAIN = Path(__file__).parents[1] / "helpers" / "tensorflow_devices.py"
 EMA = {"use_ema": True, "ema_momentum": 0.9}
 TWO_STEPS = {"gradient_accumulation_steps": 2}

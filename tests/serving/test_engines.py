@@ -89,6 +89,7 @@ def name(write):
     return "model.onnx" if write is write_onnx else "model.xml"
 
 
+@pytest.mark.tensorflow_first
 def test_an_engine_gives_the_classifiers_probabilities(predictor, write, name, tmp_path):
     write(predictor, tmp_path / "new" / name)
     found = served(tmp_path / "new" / name, IMAGES, tmp_path)

@@ -15,6 +15,8 @@ from several_devices import QUICK_COMPILATION, run_tests_on
 
 from keras_convnext.distribution.engine import ONE_DEVICE
 
+pytestmark = pytest.mark.slow
+
 
 def test_devices_of_one_process():
     run_tests_on(4, Path(__file__).with_name("four_devices.py"))

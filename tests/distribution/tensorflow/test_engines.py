@@ -9,9 +9,10 @@ import pytest
 import quick_python
 from local_processes import environments
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="engines of TensorFlow"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="engines of TensorFlow"),
+]
 SCRIPT = Path(__file__).parents[2] / "helpers" / "tensorflow_engines.py"
 
 

@@ -22,6 +22,8 @@ from keras_convnext.data.sources.split import ArraySplit
 from keras_convnext.distribution.engine import Engine
 from keras_convnext.recipe import Augment, Data
 
+pytestmark = pytest.mark.slow
+
 PROCESSES = (2, 4)
 SECONDS = 600  # a start takes some 10 on an idle machine
 
