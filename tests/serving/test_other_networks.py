@@ -42,9 +42,10 @@ def watching(directory):
 
     def watch():
         while not stop.is_set():
-            current = listing()
-            if not seen or current != seen[-1]:
-                seen.append(current)
+            with contextlib.suppress(FileNotFoundError):  # a folder that goes while it is listed
+                current = listing()
+                if not seen or current != seen[-1]:
+                    seen.append(current)
             time.sleep(0.001)
 
     thread = threading.Thread(target=watch)
