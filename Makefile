@@ -1,7 +1,7 @@
 # Every target creates .venv itself; it needs Python 3.11 or newer and nothing else.
 #
 #   make demo        train, evaluate, export and use a digit classifier, on TensorFlow
-#   make test        the tests, on TensorFlow, JAX and PyTorch: some 20 minutes on 2 cores
+#   make test        the tests, on TensorFlow, JAX and PyTorch: 17 minutes on 2 cores
 #   make test-slow   the others: whole runs, kills, pages and examples; as long again
 #   make check       format, lint, types and the tests on one backend: before every commit
 #   make docs        the documentation, into site/; any warning is an error
