@@ -12,6 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from keras_convnext.errors import MissingPackage, RunError, UserError
 from keras_convnext.files import atomic_write, check_absent, write_errors
 from keras_convnext.prediction.rows import Row
@@ -104,7 +106,8 @@ def _complete_rows(partial: Path) -> Iterator[dict]:
 
 def _row(row: dict) -> Row:
     predictions = tuple(Prediction(**one) for one in row.get("predictions", ()))
-    return Row(row["image"], predictions, row.get("features"), row.get("error"))
+    features = np.array(row["features"], "float32") if "features" in row else None
+    return Row(row["image"], predictions, features, row.get("error"))
 
 
 def _write_json_lines(path: Path, rows: Callable[[], Iterator[dict]], settings: dict) -> None:

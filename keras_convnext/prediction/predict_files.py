@@ -67,8 +67,9 @@ def predict_files(
         rows_of = functools.partial(feature_rows, predictor, on_bad_image=on_bad_image)
     else:
         rows_of = functools.partial(prediction_rows, predictor, top=top, on_bad_image=on_bad_image)
-    rows = rows_of(image_files(paths))
-    if place is not None:
+    if place is None:
+        rows = rows_of(image_files(paths))
+    else:
         kind = {"features": True} if features else {"features": False, "top": top}
         settings = {"source": str(source), "checkpoint": checkpoint, **kind}
         rows = write_rows(place, settings, image_files(paths), rows_of)
